@@ -1,0 +1,193 @@
+//! What can go wrong, classed by who can fix it.
+//!
+//! Messages are constants: none of them repeats what a caller sent, so that a card number in the wrong
+//! field never reaches a log or a screen by way of an error.
+
+use thiserror::Error;
+
+/// Why a call got no answer. The daemon maps each class to one gRPC status (`rpc/status.rs`).
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum Error {
+    /// The request itself is wrong; repeating it cannot help.
+    #[error("{0}")]
+    Invalid(#[from] Invalid),
+    /// Bad tag, unknown, erased, foreign or outside the record's purposes: one answer for all, so that
+    /// nobody learns which tokens exist.
+    #[error("no such token")]
+    UnknownToken,
+    /// Policy does not allow this principal this request.
+    #[error("the policy does not allow this request")]
+    Denied,
+    /// A limit is reached; waiting helps.
+    #[error("{0}")]
+    Exhausted(Exhausted),
+    /// The request contradicts an earlier one.
+    #[error("the idempotency key was used for another request")]
+    IdempotencyKeyReused,
+    /// The vault or the record is in a state that forbids this call.
+    #[error("{0}")]
+    State(State),
+    /// The store is away; waiting helps.
+    #[error("{0}")]
+    Unavailable(Unavailable),
+    /// Stored data does not authenticate.
+    #[error("stored data is damaged")]
+    Corrupt,
+    /// The deadline passed before the vault began the call, which therefore has no effect.
+    #[error("the deadline passed before the vault began this request")]
+    DeadlineExceeded,
+    /// A defect of the vault itself.
+    #[error("the vault has a defect")]
+    Bug,
+}
+
+/// What is wrong with a request. [`Invalid::reason`] is part of the API and never changes its meaning.
+#[derive(Clone, Copy, Debug, Eq, Error, Hash, PartialEq)]
+#[repr(u8)]
+pub enum Invalid {
+    /// Not 12–19 digits with single spaces or hyphens.
+    #[error("a PAN has 12 to 19 digits, with at most single spaces or hyphens between them")]
+    PanLength = 1,
+    /// The check digit is wrong (ISO/IEC 7812-1 annex B).
+    #[error("the check digit of the PAN is wrong")]
+    PanLuhn = 2,
+    /// Not nine digits, or hyphens elsewhere than after the third and fifth.
+    #[error("an SSN has 9 digits, plain or as ddd-dd-dddd")]
+    SsnLength = 3,
+    /// An area, group or serial that the SSA never issues.
+    #[error("this SSN was never issued")]
+    SsnNeverIssued = 4,
+    /// A month outside 1–12 or a year outside 2000–2099.
+    #[error("the expiry needs a month from 1 to 12 and a year from 2000 to 2099")]
+    ExpiryInvalid = 5,
+    /// Empty, too long, or with control characters.
+    #[error("the cardholder's name has 1 to 64 bytes of UTF-8 without control characters")]
+    NameInvalid = 6,
+    /// Wrong prefix, length or letters.
+    #[error("the token is malformed")]
+    TokenMalformed = 7,
+    /// Track data, a card verification code or a PIN block: never accepted (PCI DSS 3.3.1).
+    #[error("sensitive authentication data is never accepted")]
+    SensitiveAuthenticationData = 8,
+    /// A card number or SSN where only a reference belongs.
+    #[error("this text field carries what reads like a card number or SSN")]
+    SensitiveText = 9,
+    /// Caller-given text outside `[A-Za-z0-9._:/-]` or longer than 64.
+    #[error("references and idempotency keys have 1 to 64 characters of A-Z a-z 0-9 . _ : / -")]
+    TextMalformed = 10,
+    /// A required field is missing.
+    #[error("a required field is missing")]
+    FieldMissing = 11,
+    /// A batch without items.
+    #[error("the batch has no items")]
+    BatchEmpty = 12,
+    /// A batch of more than 1,000 items.
+    #[error("a batch has at most 1000 items")]
+    BatchTooLarge = 13,
+    /// Not exactly four digits.
+    #[error("the last four are exactly 4 digits")]
+    LastFourMalformed = 14,
+    /// An expiry or a name beside an SSN, or a value of another class than the field.
+    #[error("the value is not of the stated class")]
+    WrongClass = 15,
+    /// A range or index outside the log.
+    #[error("the index or range lies outside the log")]
+    RangeInvalid = 16,
+    /// A leaf hash that is not 32 bytes, or not the one at that index.
+    #[error("the leaf hash does not belong to that index")]
+    LeafHashMismatch = 17,
+    /// More purposes than a record can carry, or a malformed purpose name.
+    #[error("a record is restricted to at most 16 well-formed purposes")]
+    PurposesInvalid = 18,
+    /// Shorter than 15 or longer than 1,024 bytes.
+    #[error("a passphrase has 15 to 1024 bytes")]
+    PassphraseLength = 19,
+}
+
+impl Invalid {
+    /// The stable reason, as it stands in `google.rpc.ErrorInfo.reason`.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::PanLength => "PAN_LENGTH",
+            Self::PanLuhn => "PAN_LUHN",
+            Self::SsnLength => "SSN_LENGTH",
+            Self::SsnNeverIssued => "SSN_NEVER_ISSUED",
+            Self::ExpiryInvalid => "EXPIRY_INVALID",
+            Self::NameInvalid => "NAME_INVALID",
+            Self::TokenMalformed => "TOKEN_MALFORMED",
+            Self::SensitiveAuthenticationData => "SENSITIVE_AUTHENTICATION_DATA",
+            Self::SensitiveText => "SENSITIVE_TEXT",
+            Self::TextMalformed => "TEXT_MALFORMED",
+            Self::FieldMissing => "FIELD_MISSING",
+            Self::BatchEmpty => "BATCH_EMPTY",
+            Self::BatchTooLarge => "BATCH_TOO_LARGE",
+            Self::LastFourMalformed => "LAST_FOUR_MALFORMED",
+            Self::WrongClass => "WRONG_CLASS",
+            Self::RangeInvalid => "RANGE_INVALID",
+            Self::LeafHashMismatch => "LEAF_HASH_MISMATCH",
+            Self::PurposesInvalid => "PURPOSES_INVALID",
+            Self::PassphraseLength => "PASSPHRASE_LENGTH",
+        }
+    }
+}
+
+/// Which limit was reached.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum Exhausted {
+    /// A quota of the policy; the next window begins in so many seconds.
+    #[error("a quota of the policy is used up")]
+    Quota {
+        /// Seconds until the window of this quota ends.
+        retry_after_seconds: u32,
+    },
+    /// The lane, or this principal's quarter of it, is full.
+    #[error("the vault is busy")]
+    Busy,
+}
+
+/// Which state forbids the call.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum State {
+    /// The keys are not in memory.
+    #[error("the vault is sealed")]
+    Sealed,
+    /// The tenant keeps no blind index.
+    #[error("this tenant keeps no index")]
+    NoIndex,
+    /// The record is deactivated.
+    #[error("the token is inactive")]
+    TokenInactive,
+}
+
+/// Why the store could not answer.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum Unavailable {
+    /// Nothing was written.
+    #[error("the store is away; nothing was written")]
+    Store,
+    /// The commit may or may not have happened; repeat with the same idempotency key.
+    #[error("the outcome is unknown; repeat with the same idempotency key")]
+    OutcomeUnknown,
+}
+
+impl Error {
+    /// The stable reason, as it stands in `google.rpc.ErrorInfo.reason`.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::Invalid(invalid) => invalid.reason(),
+            Self::UnknownToken => "UNKNOWN_TOKEN",
+            Self::Denied => "DENIED",
+            Self::Exhausted(Exhausted::Quota { .. }) => "QUOTA",
+            Self::Exhausted(Exhausted::Busy) => "BUSY",
+            Self::IdempotencyKeyReused => "IDEMPOTENCY_KEY_REUSED",
+            Self::State(State::Sealed) => "SEALED",
+            Self::State(State::NoIndex) => "NO_INDEX",
+            Self::State(State::TokenInactive) => "TOKEN_INACTIVE",
+            Self::Unavailable(Unavailable::Store) => "STORE",
+            Self::Unavailable(Unavailable::OutcomeUnknown) => "OUTCOME_UNKNOWN",
+            Self::Corrupt => "CORRUPT",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::Bug => "BUG",
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Every bound of the vault, with its unit and the reason for it.
+
+/// Fewest digits of a PAN (ISO/IEC 7812 as the networks use it).
+pub const PAN_DIGITS_MIN: usize = 12;
+/// Most digits of a PAN (ISO/IEC 7812-1).
+pub const PAN_DIGITS_MAX: usize = 19;
+/// Digits of a social security number.
+pub const SSN_DIGITS: usize = 9;
+/// Bytes of input looked at for one value: 19 digits, a separator between each, and nothing else.
+pub const VALUE_INPUT_BYTES_MAX: usize = 64;
+/// Bytes of a cardholder's name, UTF-8.
+pub const CARDHOLDER_NAME_BYTES_MAX: usize = 64;
+/// Plaintext bytes of every PAN record before encryption, so that sizes tell nothing.
+pub const PAN_PADDED_BYTES: usize = 96;
+/// Plaintext bytes of every SSN record before encryption.
+pub const SSN_PADDED_BYTES: usize = 16;
+
+/// Letters after a token's prefix: 128 random bits and a 32-bit tag, four bits a letter.
+pub const TOKEN_LETTERS: usize = 40;
+/// Bytes of caller-given text (references, idempotency keys, cases).
+pub const CALLER_TEXT_BYTES_MAX: usize = 64;
+/// Bytes of a name chosen in the policy (tenant, principal, purpose, recipient) or at `init`.
+pub const NAME_BYTES_MAX: usize = 32;
+/// Purposes one record can be restricted to.
+pub const RECORD_PURPOSES_MAX: usize = 16;
+
+/// Bytes of a policy file: far above ten thousand principals.
+pub const POLICY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of a keyring file: 256 tenants with 2 classes and 32 versions each stay below.
+pub const KEYRING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Shortest passphrase of a passphrase seal, bytes (NIST SP 800-63B-4: 15 for a single factor).
+pub const PASSPHRASE_BYTES_MIN: usize = 15;
+/// Longest passphrase, bytes: bounds what an unseal call can make the vault hash.
+pub const PASSPHRASE_BYTES_MAX: usize = 1024;
+/// Unseal attempts kept in the journal beside the keyring until the next unseal; older ones are summed.
+pub const UNSEAL_JOURNAL_ENTRIES_MAX: usize = 1_000;
+/// Logs one anchor can hold: one per daemon.
+pub const ANCHOR_LOGS_MAX: usize = 32;
+
+/// Items of one batch RPC.
+pub const BATCH_ITEMS_MAX: usize = 1_000;
+/// Items the lane takes into one commit; one batch RPC always fits.
+pub const COMMIT_ITEMS_MAX: usize = 2_048;
+/// Items waiting in the lane; beyond it callers are told `BUSY`.
+pub const LANE_ITEMS_MAX: usize = 16_384;
+/// Times a batch is planned again on fresh reads after a conflict.
+pub const CONFLICT_RETRIES_MAX: usize = 8;
+/// Times a token is minted again after a collision, which a working random source never needs.
+pub const MINT_RETRIES_MAX: usize = 3;
+
+/// Seconds an idempotency key is kept.
+pub const IDEMPOTENCY_SECONDS: u64 = 24 * 60 * 60;
+/// Requests per minute that get an entry for a valid certificate without a principal.
+pub const STRANGER_ENTRIES_PER_MINUTE: u32 = 60;
+
+/// Rows one scan returns.
+pub const SCAN_ROWS_MAX: usize = 1_024;
+/// Bytes of one encoded audit entry.
+pub const ENTRY_BYTES_MAX: usize = 1_024;
+/// Hashes of a full tile of the audit log (C2SP tlog-tiles).
+pub const TILE_HASHES: usize = 256;
+/// Entries one audit RPC returns.
+pub const AUDIT_ENTRIES_MAX: usize = 500;
+
+/// Bytes of a unary message to or from `Tokenization`, `Audit` and `Custody`.
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a batch message.
+pub const BATCH_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
