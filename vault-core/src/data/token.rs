@@ -63,7 +63,9 @@ impl Token {
     pub fn to_text(&self) -> String {
         let mut text = String::with_capacity(Self::TEXT_BYTES);
         text.push_str(prefix_of(self.class));
-        text.extend(self.bits.iter().chain(&self.tag).flat_map(|byte| [letter(byte >> 4), letter(byte & 0xf)]));
+        text.extend(
+            self.bits.iter().chain(&self.tag).flat_map(|byte| [letter(byte >> 4), letter(byte & 0xf)]),
+        );
         text
     }
 
