@@ -55,6 +55,14 @@ pub const STRANGER_ENTRIES_PER_MINUTE: u32 = 60;
 
 /// Rows one scan returns.
 pub const SCAN_ROWS_MAX: usize = 1_024;
+/// Bytes of values after which a scan returns what it has, so that pages of the log cannot fill the memory.
+pub const SCAN_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of an encoded row key: space, tenant and what is unique within them.
+pub const ROW_KEY_BYTES_MAX: usize = 512;
+/// Bytes of a row's value: a log page of `COMMIT_ITEMS_MAX` entries of `ENTRY_BYTES_MAX` stays well below.
+pub const ROW_VALUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Rows one commit changes: every item of the fullest commit may touch eight rows.
+pub const COMMIT_ROWS_MAX: usize = 8 * COMMIT_ITEMS_MAX;
 /// Bytes of one encoded audit entry.
 pub const ENTRY_BYTES_MAX: usize = 1_024;
 /// Hashes of a full tile of the audit log (C2SP tlog-tiles).
