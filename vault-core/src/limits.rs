@@ -26,6 +26,22 @@ pub const RECORD_PURPOSES_MAX: usize = 16;
 
 /// Bytes of a policy file: far above ten thousand principals.
 pub const POLICY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of a path in a refusal of a policy file: unknown keys are part of it, and it goes to the log.
+pub const POLICY_ERROR_PATH_BYTES_MAX: usize = 256;
+/// Tenants of one policy: what a keyring file holds.
+pub const POLICY_TENANTS_MAX: usize = 256;
+/// Purposes of one policy: each stands for a text that people were told.
+pub const POLICY_PURPOSES_MAX: usize = 1_000;
+/// Recipients of one policy.
+pub const POLICY_RECIPIENTS_MAX: usize = 1_000;
+/// Principals of one policy.
+pub const POLICY_PRINCIPALS_MAX: usize = 10_000;
+/// Purposes one principal can list: whoever needs more is several principals.
+pub const PRINCIPAL_PURPOSES_MAX: usize = 64;
+/// Recipients one principal can list.
+pub const PRINCIPAL_RECIPIENTS_MAX: usize = 64;
+/// Bytes of a URI that identifies a client: the bound of a SPIFFE ID.
+pub const IDENTITY_BYTES_MAX: usize = 2_048;
 /// Bytes of a keyring file: 256 tenants with 2 classes and 32 versions each stay below.
 pub const KEYRING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Shortest passphrase of a passphrase seal, bytes (NIST SP 800-63B-4: 15 for a single factor).
