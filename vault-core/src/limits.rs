@@ -81,6 +81,16 @@ pub const ROW_VALUE_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const COMMIT_ROWS_MAX: usize = 8 * COMMIT_ITEMS_MAX;
 /// Bytes of one encoded audit entry.
 pub const ENTRY_BYTES_MAX: usize = 1_024;
+/// Entries of one page of the audit log: twice a commit's items, for the vault's own entries beside them.
+pub const PAGE_ENTRIES_MAX: usize = 4_096;
+/// Entries of one log: 2^48, 89 years at 100,000 a second.
+pub const LOG_ENTRIES_MAX: u64 = 1 << 48;
+/// Bytes of a log's name, the first line of its checkpoints.
+pub const ORIGIN_BYTES_MAX: usize = 128;
+/// Bytes of a checkpoint: 16 signatures stay below, even post-quantum ones of witnesses.
+pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
+/// Signatures of one checkpoint, witnesses' included.
+pub const CHECKPOINT_SIGNATURES_MAX: usize = 16;
 /// Hashes of a full tile of the audit log (C2SP tlog-tiles).
 pub const TILE_HASHES: usize = 256;
 /// Entries one audit RPC returns.
