@@ -105,6 +105,34 @@ pub enum Invalid {
 }
 
 impl Invalid {
+    /// Every kind, by code.
+    pub const ALL: [Self; 19] = [
+        Self::PanLength,
+        Self::PanLuhn,
+        Self::SsnLength,
+        Self::SsnNeverIssued,
+        Self::ExpiryInvalid,
+        Self::NameInvalid,
+        Self::TokenMalformed,
+        Self::SensitiveAuthenticationData,
+        Self::SensitiveText,
+        Self::TextMalformed,
+        Self::FieldMissing,
+        Self::BatchEmpty,
+        Self::BatchTooLarge,
+        Self::LastFourMalformed,
+        Self::WrongClass,
+        Self::RangeInvalid,
+        Self::LeafHashMismatch,
+        Self::PurposesInvalid,
+        Self::PassphraseLength,
+    ];
+
+    /// The kind of a stored code.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|invalid| *invalid as u8 == code)
+    }
+
     /// The stable reason, as it stands in `google.rpc.ErrorInfo.reason`.
     pub const fn reason(self) -> &'static str {
         match self {

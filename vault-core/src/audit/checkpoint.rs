@@ -16,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
 use crate::crypto::{SigningKey, VerifyingKey, sha256};
+use crate::data::{DaemonName, Environment, VaultId};
 use crate::limits::{CHECKPOINT_BYTES_MAX, CHECKPOINT_SIGNATURES_MAX, LOG_ENTRIES_MAX, ORIGIN_BYTES_MAX};
 
 use super::TreeHead;
@@ -38,6 +39,11 @@ pub struct Origin(Arc<str>);
 pub struct OriginError;
 
 impl Origin {
+    /// The name of one daemon's log: `vault.v1/` environment `/` vault id `/` daemon.
+    pub fn of(environment: &Environment, vault_id: &VaultId, daemon: &DaemonName) -> Self {
+        Self(format!("vault.v1/{environment}/{vault_id}/{daemon}").into())
+    }
+
     /// Checks and takes a name: 1–128 visible ASCII characters, no space, no `+`.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! What was done and how it ended, as codes that never change their meaning.
 
 use crate::error::{Error, Exhausted, Invalid, State};
+use crate::policy::Right;
 
 macro_rules! actions {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $text:literal;)*) => {
@@ -81,6 +82,27 @@ actions! {
     LogClosed = 38, "log-closed";
 }
 
+impl Action {
+    /// The action that a right allows.
+    pub const fn of(right: Right) -> Self {
+        match right {
+            Right::Tokenize => Self::Tokenize,
+            Right::Detokenize => Self::Detokenize,
+            Right::View => Self::View,
+            Right::ViewBin => Self::ViewBin,
+            Right::Compare => Self::Compare,
+            Right::FindByValue => Self::FindByValue,
+            Right::Prove => Self::Prove,
+            Right::AuditRead => Self::AuditRead,
+            Right::Status => Self::Status,
+            Right::Unseal => Self::Unseal,
+            Right::Seal => Self::Seal,
+            Right::Sweep => Self::Sweep,
+            Right::Check => Self::Check,
+        }
+    }
+}
+
 /// How it ended. *Done* means released, not received: the entry is durable before the answer leaves.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Outcome {
@@ -88,6 +110,8 @@ pub enum Outcome {
     Done,
     /// The stored answer to the same idempotency key was released again.
     Replayed,
+    /// The value already had a token, where the tenant has one per value: that token was released, nothing written.
+    Existing,
     /// The policy does not allow it, or the caller has no principal.
     Denied,
     /// Bad tag, unknown, erased, foreign or outside the record's purposes.
@@ -118,6 +142,7 @@ impl Outcome {
         match self {
             Self::Done => "DONE",
             Self::Replayed => "REPLAYED",
+            Self::Existing => "EXISTING",
             Self::Denied => "DENIED",
             Self::UnknownToken => "UNKNOWN_TOKEN",
             Self::Quota => "QUOTA",
@@ -134,7 +159,7 @@ impl Outcome {
 
     /// Whether an answer was released.
     pub const fn released(self) -> bool {
-        matches!(self, Self::Done | Self::Replayed)
+        matches!(self, Self::Done | Self::Replayed | Self::Existing)
     }
 
     /// The outcome of a request refused with `error`; `None` for refusals that no entry records, since the
@@ -162,6 +187,7 @@ impl Outcome {
         match self {
             Self::Done => [1, 0],
             Self::Replayed => [2, 0],
+            Self::Existing => [3, 0],
             Self::Denied => [16, 0],
             Self::UnknownToken => [17, 0],
             Self::Quota => [18, 0],
@@ -181,6 +207,7 @@ impl Outcome {
         Some(match code {
             [1, 0] => Self::Done,
             [2, 0] => Self::Replayed,
+            [3, 0] => Self::Existing,
             [16, 0] => Self::Denied,
             [17, 0] => Self::UnknownToken,
             [18, 0] => Self::Quota,

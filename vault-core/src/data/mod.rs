@@ -11,7 +11,7 @@ mod token;
 
 pub use brand::{Brand, known_brand_range};
 pub use class::Class;
-pub use name::{Environment, NameError, PrincipalId, PurposeId, RecipientId, TenantId, VaultId};
+pub use name::{DaemonName, Environment, NameError, PrincipalId, PurposeId, RecipientId, TenantId, VaultId};
 pub use secret::Secret;
 pub use text::CallerText;
 pub use token::Token;

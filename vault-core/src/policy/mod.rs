@@ -57,6 +57,12 @@ impl Policy {
         self.hash
     }
 
+    /// The first eight bytes of the hash: what every entry names.
+    pub fn short_hash(&self) -> [u8; 8] {
+        let [a, b, c, d, e, f, g, h, ..] = self.hash;
+        [a, b, c, d, e, f, g, h]
+    }
+
     /// All tenants, in order of name.
     pub fn tenants(&self) -> impl Iterator<Item = &Arc<Tenant>> {
         self.tenants.values()

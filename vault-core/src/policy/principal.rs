@@ -17,6 +17,16 @@ pub enum Scope {
     All,
 }
 
+impl Scope {
+    /// The one tenant; `None` for all.
+    pub const fn one(&self) -> Option<&TenantId> {
+        match self {
+            Self::One(tenant) => Some(tenant),
+            Self::All => None,
+        }
+    }
+}
+
 /// One caller. Only a [`Policy`](super::Policy) makes principals.
 #[derive(Debug)]
 pub struct Principal {
