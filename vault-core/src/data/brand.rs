@@ -81,18 +81,19 @@ const fn range(low: u16, high: u16, brand: Brand, lengths: &'static [usize]) -> 
 }
 
 const LONG: &[usize] = &[16, 17, 18, 19];
+const DINERS: &[usize] = &[14, 15, 16, 17, 18, 19];
 const MAESTRO: &[usize] = &[12, 13, 14, 15, 16, 17, 18, 19];
 
 /// Disjoint, ascending. UnionPay's 62 includes the numbers it shares with Discover (622126–622925).
 const RANGES: [Range; 25] = [
     range(2221, 2720, Brand::Mastercard, &[16]),
-    range(3000, 3059, Brand::Diners, LONG),
-    range(3095, 3095, Brand::Diners, LONG),
+    range(3000, 3059, Brand::Diners, DINERS),
+    range(3095, 3095, Brand::Diners, DINERS),
     range(3400, 3499, Brand::Amex, &[15]),
     range(3528, 3589, Brand::Jcb, LONG),
-    range(3600, 3699, Brand::Diners, &[14, 15, 16, 17, 18, 19]),
+    range(3600, 3699, Brand::Diners, DINERS),
     range(3700, 3799, Brand::Amex, &[15]),
-    range(3800, 3999, Brand::Diners, LONG),
+    range(3800, 3999, Brand::Diners, DINERS),
     range(4000, 4999, Brand::Visa, &[13, 16, 19]),
     range(5018, 5018, Brand::Maestro, MAESTRO),
     range(5020, 5020, Brand::Maestro, MAESTRO),
@@ -119,4 +120,68 @@ fn range_of(digits: &[u8]) -> Option<&'static Range> {
     }
     let prefix = first.iter().fold(0, |prefix: u16, digit| prefix * 10 + u16::from(digit - b'0'));
     RANGES.iter().find(|range| (range.low..=range.high).contains(&prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::samples::PUBLISHED;
+
+    #[test]
+    fn the_published_test_numbers_have_their_brand() {
+        for (digits, brand) in PUBLISHED {
+            assert_eq!(Brand::of(digits.as_bytes()).as_str(), brand, "{digits}");
+            assert!(known_brand_range(digits.as_bytes()) && fits_brand(digits.as_bytes()), "{digits}");
+        }
+    }
+
+    #[test]
+    fn the_table_is_ascending_and_disjoint() {
+        assert!(RANGES.iter().all(|range| range.low <= range.high));
+        assert!(RANGES.windows(2).all(|two| two[0].high < two[1].low));
+    }
+
+    #[test]
+    fn every_first_four_digits_have_exactly_the_brand_of_the_published_ranges() {
+        let edges = [
+            ("2220", "unknown"),
+            ("2221", "mastercard"),
+            ("2720", "mastercard"),
+            ("2721", "unknown"),
+            ("3399", "unknown"),
+            ("3400", "amex"),
+            ("3500", "unknown"),
+            ("3527", "unknown"),
+            ("3528", "jcb"),
+            ("3589", "jcb"),
+            ("3590", "unknown"),
+            ("3999", "diners"),
+            ("4000", "visa"),
+            ("4999", "visa"),
+            ("5000", "unknown"),
+            ("5100", "mastercard"),
+            ("5599", "mastercard"),
+            ("5600", "unknown"),
+            ("6011", "discover"),
+            ("6012", "unknown"),
+            ("6200", "unionpay"),
+            ("6300", "unknown"),
+            ("6439", "unknown"),
+            ("6440", "discover"),
+            ("6599", "discover"),
+            ("6600", "unknown"),
+            ("8100", "unionpay"),
+            ("8200", "unknown"),
+            ("0000", "unknown"),
+            ("9999", "unknown"),
+        ];
+        for (first, brand) in edges {
+            assert_eq!(Brand::of(first.as_bytes()).as_str(), brand, "{first}");
+        }
+    }
+
+    #[test]
+    fn too_few_digits_and_other_bytes_have_no_brand() {
+        assert_eq!([&b""[..], b"411", b"41a1", b"\xff\xff\xff\xff"].map(Brand::of), [Brand::Unknown; 4]);
+    }
 }

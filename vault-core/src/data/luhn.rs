@@ -13,3 +13,20 @@ pub(crate) fn luhn_holds(digits: &[u8]) -> bool {
     }
     !digits.is_empty() && sum.is_multiple_of(10)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_standard_s_own_examples_hold() {
+        assert!(luhn_holds(b"79927398713"), "the worked example of the algorithm's description");
+        let others = (b'0'..=b'9').filter(|check| *check != b'3');
+        assert!(others.into_iter().all(|check| !luhn_holds(&[b"7992739871", &[check][..]].concat())));
+    }
+
+    #[test]
+    fn nothing_and_non_digits_are_wrong() {
+        assert_eq!([&b""[..], b"7992739871 3", b"a", b"\xff0"].map(luhn_holds), [false; 4]);
+    }
+}

@@ -48,3 +48,110 @@ impl fmt::Display for CallerText {
 const fn allowed(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'/' | b'-')
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::data::samples::{PUBLISHED, grouped};
+
+    #[test]
+    fn ordinary_references_pass() {
+        let ordinary = [
+            "a",
+            "order-2024-11-22-000417",
+            "INV/2025/03/0001",
+            "case:7f3c9e21-5b0d-4c1e-9a77-0d2f4c1b8e55",
+            "1234567890123456",
+            "4111111111111112",
+            "9999999999999995",
+            "2024-11-22T10:15:30.123456Z",
+            "batch_20241122.0001/item-0999",
+            "123-456-789",
+            "12-34-5678",
+            "1123-45-6789",
+            "123-45-67890",
+            "555-123-4567",
+            "1700000000000000",
+            "411111111111",
+            "order-1234567890123-part-2-of-3",
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        ];
+        for text in ordinary {
+            assert_eq!(CallerText::parse(text).map(|parsed| parsed.as_str().to_owned()), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
+    fn other_characters_and_lengths_are_refused() {
+        let long = "a".repeat(65);
+        for text in ["", " ", "a b", "a\n", "ä", "a,b", "a=b", "a@b", "a+b", "a#b", "a\0", &long] {
+            assert_eq!(CallerText::parse(text), Err(Invalid::TextMalformed), "{text:?}");
+        }
+        for byte in (0..=0x7f_u8).filter(|byte| !allowed(*byte)) {
+            assert!(CallerText::parse(&format!("a{}b", char::from(byte))).is_err(), "{byte}");
+        }
+    }
+
+    #[test]
+    fn published_card_numbers_are_refused_however_they_are_written() {
+        for (digits, _) in PUBLISHED {
+            let pieces = [4, 4, 4, digits.len() - 12];
+            let ways = [
+                digits.to_owned(),
+                format!("order-{digits}"),
+                format!("{digits}-2024"),
+                format!("x{digits}x"),
+                format!("2024/{digits}/1"),
+                grouped(digits, &pieces, "-"),
+                grouped(digits, &pieces, "."),
+                grouped(digits, &pieces, "_"),
+                grouped(digits, &pieces, ":"),
+                grouped(digits, &pieces, "/"),
+                grouped(digits, &vec![1; digits.len()], "-"),
+                format!("ref:{}", grouped(digits, &pieces, "-")),
+            ];
+            for text in ways {
+                assert_eq!(CallerText::parse(&text), Err(Invalid::SensitiveText), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn social_security_numbers_are_refused() {
+        for text in ["123-45-6789", "ssn:123-45-6789", "case-123-45-6789", "1-123-45-6789", "x123-45-6789x"] {
+            assert_eq!(CallerText::parse(text), Err(Invalid::SensitiveText), "{text}");
+        }
+    }
+
+    #[test]
+    fn track_data_is_named_as_such() {
+        for text in [";4111111111111111=25121010000012300000?", "4111111111111111D2512101"] {
+            assert_eq!(CallerText::parse(text), Err(Invalid::SensitiveAuthenticationData), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_taken_as_it_stands_or_refused(text in ".{0,300}") {
+            if let Ok(parsed) = CallerText::parse(&text) {
+                prop_assert_eq!(parsed.as_str(), &text);
+            }
+        }
+
+        #[test]
+        fn a_card_number_of_a_known_brand_never_passes(
+            brand in prop::sample::select(vec!["4", "51", "2221", "34", "6011", "36", "3530", "62", "6304"]),
+            digits in "[0-9]{14}",
+            length in 13_usize..=19,
+            before in "([a-z]{1,8}[-:/._])?",
+            after in "([-:/._][a-z]{1,8})?",
+        ) {
+            let payload: String = brand.chars().chain(digits.chars()).chain("0000".chars()).take(length - 1).collect();
+            let pan = crate::data::samples::with_check_digit(&payload);
+            let refused = CallerText::parse(&format!("{before}{pan}{after}"));
+            prop_assert_eq!(refused, Err(Invalid::SensitiveText));
+        }
+    }
+}

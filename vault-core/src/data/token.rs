@@ -60,7 +60,7 @@ impl Token {
     }
 
     /// The text form: 48 characters, its class, then the bits and the tag as letters.
-    pub fn to_text(&self) -> String {
+    pub fn to_text(self) -> String {
         let mut text = String::with_capacity(Self::TEXT_BYTES);
         text.push_str(prefix_of(self.class));
         text.extend(
@@ -83,7 +83,7 @@ impl Token {
     }
 
     /// The binary form used in keys, rows and entries: class code ‖ bits ‖ tag.
-    pub fn to_bytes(&self) -> [u8; BYTES] {
+    pub fn to_bytes(self) -> [u8; BYTES] {
         let mut bytes = [0; BYTES];
         let parts = [self.class.code()].into_iter().chain(self.bits).chain(self.tag);
         bytes.iter_mut().zip(parts).for_each(|(byte, part)| *byte = part);
@@ -137,5 +137,122 @@ const fn nibble(letter: u8) -> Result<u8, Invalid> {
     match letter {
         b'a'..=b'p' => Ok(letter - b'a'),
         _ => Err(Invalid::TokenMalformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::data::{Pan, Ssn, sensitive};
+
+    const TEXT: &str = "tok_pan_aaabacadaeafagahaiajakalamanaoapppnopkji";
+
+    fn example() -> Token {
+        Token::from_parts(Class::Pan, std::array::from_fn(|at| at as u8), [0xff, 0xde, 0xfa, 0x98])
+    }
+
+    #[test]
+    fn the_text_form_is_the_documented_one() {
+        assert_eq!(example().to_text(), TEXT);
+        assert_eq!(Token::parse(TEXT), Ok(example()));
+        assert_eq!(TEXT.len(), Token::TEXT_BYTES);
+    }
+
+    #[test]
+    fn every_other_byte_in_every_place_is_refused_or_another_token() {
+        for at in 0..TEXT.len() {
+            for byte in 0..=0x7f_u8 {
+                let mut changed = TEXT.as_bytes().to_vec();
+                changed[at] = byte;
+                let changed = String::from_utf8(changed).unwrap();
+                let letter = at >= PREFIX && (b'a'..=b'p').contains(&byte);
+                match Token::parse(&changed) {
+                    Ok(token) => assert!(token.to_text() == changed && (letter || changed == TEXT)),
+                    Err(invalid) => assert!(invalid == Invalid::TokenMalformed && !letter, "{changed}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn other_lengths_prefixes_and_letters_are_refused() {
+        let upper = TEXT.to_uppercase();
+        let wide = TEXT.replacen('a', "ａ", 1);
+        let bad = [
+            "",
+            "tok_",
+            "tok_pan_",
+            "tok_pan",
+            "tok_crd_",
+            &TEXT[..47],
+            &TEXT[1..],
+            &format!("{TEXT}a"),
+            &format!("{TEXT} "),
+            &format!(" {TEXT}"),
+            &upper,
+            &wide,
+            "é",
+            &TEXT.replace("pan", "PAN"),
+        ];
+        for text in bad {
+            assert_eq!(Token::parse(text), Err(Invalid::TokenMalformed), "{text}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_four_letters_and_no_more() {
+        assert_eq!(format!("{:?}", example()), "tok_pan_aaab…");
+    }
+
+    #[test]
+    fn the_binary_form_refuses_other_lengths_and_classes() {
+        let bytes = example().to_bytes();
+        assert_eq!(Token::from_bytes(&bytes), Ok(example()));
+        let long = [&bytes[..], &[0]].concat();
+        for length in 0..bytes.len() {
+            assert_eq!(Token::from_bytes(&bytes[..length]), Err(Invalid::TokenMalformed));
+        }
+        assert_eq!(Token::from_bytes(&long), Err(Invalid::TokenMalformed));
+        for code in (3..=u8::MAX).chain([0]) {
+            let foreign = [&[code], &bytes[1..]].concat();
+            assert_eq!(Token::from_bytes(&foreign), Err(Invalid::TokenMalformed));
+        }
+    }
+
+    fn any_token() -> impl Strategy<Value = Token> {
+        (prop::sample::select(&Class::ALL[..]), any::<[u8; BITS]>(), any::<[u8; TAG]>())
+            .prop_map(|(class, bits, tag)| Token::from_parts(class, bits, tag))
+    }
+
+    proptest! {
+        #[test]
+        fn both_forms_lead_back_to_the_token(token in any_token()) {
+            prop_assert_eq!(Token::parse(&token.to_text()), Ok(token));
+            prop_assert_eq!(Token::from_bytes(&token.to_bytes()), Ok(token));
+        }
+
+        #[test]
+        fn no_token_can_be_taken_for_a_card_number_or_ssn(token in any_token()) {
+            let text = token.to_text();
+            prop_assert!(text.is_ascii() && !text.bytes().any(|byte| byte.is_ascii_digit()));
+            prop_assert_eq!(Pan::parse(text.as_bytes()).err(), Some(Invalid::PanLength));
+            prop_assert_eq!(Ssn::parse(text.as_bytes()).err(), Some(Invalid::SsnLength));
+            prop_assert!(!sensitive::pan_like(&text) && !sensitive::ssn_like(&text));
+            prop_assert!(!sensitive::track_data(text.as_bytes()));
+        }
+
+        #[test]
+        fn distinct_tokens_have_distinct_texts(one in any_token(), other in any_token()) {
+            prop_assert_eq!(one == other, one.to_text() == other.to_text());
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in ".{0,60}") {
+            if let Ok(token) = Token::parse(&text) {
+                prop_assert_eq!(token.to_text(), text);
+            }
+        }
     }
 }
