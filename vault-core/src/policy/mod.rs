@@ -29,7 +29,7 @@ pub use problem::{PolicyError, Problem};
 pub use purpose::{Purpose, Recipient};
 pub use right::{Right, Rights};
 pub use role::Role;
-pub use tenant::{Classes, Quota, Tenant, Truncation};
+pub use tenant::{Classes, Quota, Tenant};
 
 use crate::data::{PurposeId, RecipientId, TenantId};
 

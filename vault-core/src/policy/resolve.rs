@@ -10,9 +10,9 @@ use super::problem::{Place, PolicyError, Problem};
 use super::purpose::{Purpose, Recipient};
 use super::right::{Right, Rights};
 use super::role::Role;
-use super::tenant::{Classes, Quota, Tenant, Truncation};
+use super::tenant::{Classes, Quota, Tenant};
 use super::{Policy, PrincipalsByName};
-use crate::data::{Class, NameError, PrincipalId, PurposeId, RecipientId, TenantId};
+use crate::data::{Class, NameError, PrincipalId, PurposeId, RecipientId, TenantId, Truncation};
 use crate::limits::{
     POLICY_PRINCIPALS_MAX, POLICY_PURPOSES_MAX, POLICY_RECIPIENTS_MAX, POLICY_TENANTS_MAX,
     PRINCIPAL_PURPOSES_MAX, PRINCIPAL_RECIPIENTS_MAX,

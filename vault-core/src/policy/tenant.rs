@@ -1,6 +1,6 @@
 //! Whose data it is: a tenant's choices, and the limits that policy sets.
 
-use crate::data::{Class, TenantId};
+use crate::data::{Class, TenantId, Truncation};
 
 /// A set of classes, one bit each.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -97,13 +97,4 @@ impl Tenant {
     pub fn quota(&self) -> Quota {
         self.quota
     }
-}
-
-/// How much of a masked value is shown.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Truncation {
-    /// The last four digits.
-    LastFour,
-    /// The BIN and the last four digits, to principals that hold `view-bin`.
-    BinLastFour,
 }
