@@ -21,6 +21,7 @@ impl Key32 {
     }
 
     /// Takes bytes that already are a key; the given copy is wiped.
+    #[expect(clippy::needless_pass_by_value, reason = "taken, so that the caller's copy is wiped here")]
     pub fn from_bytes(bytes: Zeroizing<[u8; 32]>) -> Self {
         Self(Secret::init_with(|key: &mut [u8; 32]| key.copy_from_slice(bytes.as_slice())))
     }

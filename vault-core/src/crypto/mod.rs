@@ -14,14 +14,23 @@
 //! Key bytes stay inside this room and `keys`: nothing here prints, clones or serialises them.
 
 mod aead;
+pub(crate) mod codec;
+pub mod commitment;
+mod context;
+mod envelope;
 mod hash;
 pub mod kdf;
 mod key;
 mod mac;
+pub mod passphrase;
 mod random;
 mod signature;
+#[cfg(test)]
+mod vectors;
 
 pub use aead::{DecryptFailed, NONCE_BYTES, RecordKey, TAG_BYTES};
+pub use context::Context;
+pub use envelope::{Envelope, Malformed, Purposes, RecordHeader, RecordState};
 pub use hash::sha256;
 pub use key::Key32;
 pub use mac::MacKey;
