@@ -14,7 +14,12 @@ pub struct MacKey(Box<hmac::Key>);
 impl MacKey {
     /// Prepares the key.
     pub fn new(key: &Key32) -> Self {
-        Self(Box::new(hmac::Key::new(hmac::HMAC_SHA256, key.expose())))
+        Self::from_slice(key.expose())
+    }
+
+    /// A key of any length, as the public vectors have them.
+    pub(super) fn from_slice(key: &[u8]) -> Self {
+        Self(Box::new(hmac::Key::new(hmac::HMAC_SHA256, key)))
     }
 
     /// HMAC-SHA-256 of the parts one after another, 32 bytes. Nothing separates the parts: whoever MACs more than one
