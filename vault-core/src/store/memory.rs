@@ -215,3 +215,89 @@ impl Store for MemoryStore {
         Ok(bytes as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        reason = "tests may stop loudly"
+    )]
+
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::Change;
+    use crate::store::conformance::{Place, suite};
+
+    impl Place for Arc<MemoryStore> {
+        fn open(&self) -> Box<dyn Store> {
+            Box::new(Self::clone(self))
+        }
+    }
+
+    #[test]
+    fn conforms() {
+        suite(&|| Box::new(Arc::new(MemoryStore::new())));
+    }
+
+    fn write(store: &MemoryStore, bytes: &[u8]) -> Result<Commit, Fault> {
+        let key = Key::new(Space::Meta, None, bytes);
+        store.commit(&[(key, Change::Insert(vec![1]))].into_iter().collect())
+    }
+
+    fn there(store: &MemoryStore, bytes: &[u8]) -> bool {
+        store.image().contains_key(&Key::new(Space::Meta, None, bytes))
+    }
+
+    #[test]
+    fn injects_what_was_ordered_and_then_passes() {
+        let store = MemoryStore::new();
+        store.inject([Injected::Pass, Injected::Conflict, Injected::UnknownApplied]);
+        assert_eq!(write(&store, b"1"), Ok(Commit::Done));
+        assert_eq!(write(&store, b"2"), Ok(Commit::Conflict));
+        assert!(matches!(write(&store, b"3"), Err(Fault::Unknown(_))));
+        assert!(matches!(write(&store, b"4"), Err(Fault::Unavailable(_))), "poisoned");
+        assert!(matches!(store.read(&[]), Err(Fault::Unavailable(_))), "poisoned");
+        assert!(matches!(store.scan(Space::Meta, None, None, 1), Err(Fault::Unavailable(_))), "poisoned");
+        store.reopen().unwrap();
+        assert_eq!([&b"1"[..], b"2", b"3", b"4"].map(|key| there(&store, key)), [true, false, true, false]);
+
+        store.inject([Injected::UnknownNotApplied]);
+        assert!(matches!(write(&store, b"5"), Err(Fault::Unknown(_))));
+        store.fail_reopens(1);
+        assert!(matches!(store.reopen(), Err(Fault::Unavailable(_))));
+        store.reopen().unwrap();
+        assert!(!there(&store, b"5"));
+
+        store.inject([Injected::Unavailable]);
+        assert!(matches!(write(&store, b"6"), Err(Fault::Unavailable(_))));
+        store.reopen().unwrap();
+        assert!(!there(&store, b"6"));
+        assert_eq!((write(&store, b"7"), store.commits()), (Ok(Commit::Done), 3));
+    }
+
+    #[test]
+    fn a_crash_keeps_what_is_durable_and_forgets_orders() {
+        let store = MemoryStore::new();
+        assert_eq!(write(&store, b"1"), Ok(Commit::Done));
+        store.inject([Injected::Conflict]);
+        store.crash();
+        assert!(matches!(write(&store, b"2"), Err(Fault::Unavailable(_))));
+        store.reopen().unwrap();
+        assert!(there(&store, b"1"));
+        assert_eq!(write(&store, b"2"), Ok(Commit::Done));
+    }
+
+    #[test]
+    fn refuses_commits_but_not_reads_while_space_is_low() {
+        let store = MemoryStore::new();
+        store.set_space_low(true);
+        assert!(matches!(write(&store, b"1"), Err(Fault::Unavailable(_))));
+        assert_eq!(store.read(&[Key::new(Space::Meta, None, b"1")]), Ok(vec![None]));
+        store.set_space_low(false);
+        assert_eq!(write(&store, b"1"), Ok(Commit::Done));
+    }
+}

@@ -27,6 +27,10 @@ use thiserror::Error;
 use crate::data::TenantId;
 use crate::limits::{COMMIT_ROWS_MAX, ROW_KEY_BYTES_MAX, ROW_VALUE_BYTES_MAX};
 
+#[doc(hidden)]
+pub mod conformance;
+pub mod fjall;
+mod folder;
 pub mod memory;
 
 /// The kinds of rows. A closed set: the codes are on disk and never change their meaning.
@@ -262,6 +266,14 @@ impl Writes {
         self.0.is_empty()
     }
 
+    /// Bytes of all keys and values.
+    pub(crate) fn bytes(&self) -> u64 {
+        let row = |(key, change): &(Key, Change)| {
+            key.encoded().len() + change.after().map_or(0, |(_, value)| value.len())
+        };
+        self.0.iter().map(row).sum::<usize>() as u64
+    }
+
     /// What every engine asks before it reads or writes anything.
     ///
     /// # Errors
@@ -409,4 +421,15 @@ impl<S: Store + ?Sized> Store for Arc<S> {
     fn disk_bytes(&self) -> Result<u64, Fault> {
         (**self).disk_bytes()
     }
+}
+
+/// A row as the embedded engines hold it: `version 8 BE ‖ value`.
+fn row_to_bytes(version: u64, value: &[u8]) -> Vec<u8> {
+    [&version.to_be_bytes(), value].concat()
+}
+
+/// The version and value of a row as the embedded engines hold it.
+fn row_from_bytes(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (version, value) = bytes.split_first_chunk()?;
+    Some((u64::from_be_bytes(*version), value))
 }

@@ -1,0 +1,162 @@
+//! The folder of an embedded store: locked by one process, born complete, synced, and forgotten by the
+//! page cache when a sync has failed.
+//!
+//! ```text
+//! <path>/lock         held by the one process that uses the store
+//! <path>/<engine>     the engine's own files; exists only if it was created completely
+//! <path>/<engine>.new a creation that did not finish: removed at the next open
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Advice, fadvise, statvfs};
+
+use super::Fault;
+
+/// The engines that own a folder. A store is opened with the engine that wrote it, or not at all.
+const ENGINES: [&str; 2] = ["fjall", "sled"];
+
+const OWNER_ONLY_FOLDER: u32 = 0o700;
+const OWNER_ONLY_FILE: u32 = 0o600;
+
+/// A locked store folder. The lock goes with the value.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    engine: &'static str,
+    _lock: File,
+}
+
+impl Folder {
+    /// Creates the folder if need be, locks it and makes its name durable.
+    pub(super) fn open(path: &Path, engine: &'static str) -> Result<Self, Fault> {
+        DirBuilder::new().recursive(true).mode(OWNER_ONLY_FOLDER).create(path).map_err(away)?;
+        let path = path.canonicalize().map_err(away)?;
+        let lock = lock(&path)?;
+        let foreign = |other: &str| other != engine && path.join(other).exists();
+        if ENGINES.iter().any(|other| foreign(other)) {
+            return Err(Fault::Unavailable("this folder holds a store of another engine".into()));
+        }
+        sync(&path)?;
+        path.parent().map_or(Ok(()), sync)?;
+        Ok(Self { path, engine, _lock: lock })
+    }
+
+    /// Where the engine's own files are.
+    pub(super) fn data(&self) -> PathBuf {
+        self.path.join(self.engine)
+    }
+
+    /// Whether the engine's files were ever created completely.
+    pub(super) fn is_born(&self) -> bool {
+        self.data().is_dir()
+    }
+
+    /// Creates the engine's files beside their place and moves them there when they are durable, so that
+    /// no crash leaves half a store that looks like an empty one.
+    pub(super) fn bear(&self, create: impl FnOnce(&Path) -> Result<(), Fault>) -> Result<(), Fault> {
+        let unborn = self.path.join(format!("{}.new", self.engine));
+        if unborn.exists() {
+            fs::remove_dir_all(&unborn).map_err(away)?;
+        }
+        create(&unborn)?;
+        sync_tree(&unborn)?;
+        fs::rename(&unborn, self.data()).map_err(away)?;
+        sync(&self.path)
+    }
+
+    /// Makes the engine's files, folders and the folder that names them durable.
+    pub(super) fn sync_all(&self) -> Result<(), Fault> {
+        sync_tree(&self.data())?;
+        sync(&self.path)
+    }
+
+    /// Writes out what the page cache still holds of the engine's files and lets it forget them, so that
+    /// what is read next is what the disk has.
+    ///
+    /// After a failed sync the kernel may keep pages that never reached the disk and call them clean: a
+    /// recovery that reads them would believe in a commit that the next power cut takes away.
+    pub(super) fn forget_cached(&self) -> Result<(), Fault> {
+        each_file(&self.data(), &mut |path| {
+            let file = File::open(path).map_err(away)?;
+            file.sync_all().map_err(away)?;
+            fadvise(&file, 0, None, Advice::DontNeed).map_err(|error| away(error.into()))
+        })
+    }
+
+    /// Bytes that an ordinary user can still write on this file system.
+    pub(super) fn free_bytes(&self) -> Result<u64, Fault> {
+        let stat = statvfs(&self.path).map_err(|error| away(error.into()))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// Bytes that the store takes on disk: allocated blocks, not lengths.
+    pub(super) fn disk_bytes(&self) -> Result<u64, Fault> {
+        use std::os::unix::fs::MetadataExt;
+
+        const BLOCK: u64 = 512;
+        let mut bytes = 0;
+        each_file(&self.path, &mut |path| {
+            // Compaction may remove a file between listing and looking.
+            bytes += fs::metadata(path).map_or(0, |meta| meta.blocks().saturating_mul(BLOCK));
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+}
+
+fn lock(path: &Path) -> Result<File, Fault> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(OWNER_ONLY_FILE);
+    let file = options.open(path.join("lock")).map_err(away)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(Fault::Unavailable("another process or handle uses this store".into()))
+        }
+        Err(TryLockError::Error(error)) => Err(away(error)),
+    }
+}
+
+/// Makes one file or one folder's entries durable.
+pub(super) fn sync(path: &Path) -> Result<(), Fault> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(away)
+}
+
+fn sync_tree(path: &Path) -> Result<(), Fault> {
+    for entry in fs::read_dir(path).map_err(away)? {
+        let entry = entry.map_err(away)?;
+        if entry.file_type().map_err(away)?.is_dir() {
+            sync_tree(&entry.path())?;
+        } else {
+            sync(&entry.path())?;
+        }
+    }
+    sync(path)
+}
+
+/// Calls `visit` for every file below `path`. Files and folders that vanish meanwhile are passed over.
+fn each_file(path: &Path, visit: &mut impl FnMut(&Path) -> Result<(), Fault>) -> Result<(), Fault> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(away)?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(away)?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            each_file(&entry.path(), visit)?;
+        } else {
+            visit(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// An I/O error before or outside a commit: nothing was written.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+pub(super) fn away(error: io::Error) -> Fault {
+    Fault::Unavailable(error.to_string().into())
+}
