@@ -15,7 +15,7 @@
 //!   [`Fault::Unavailable`] until [`Store::reopen`] succeeds. After that the unknown commit is there as
 //!   a whole or not at all.
 //! - No engine is trusted to notice a flipped bit: records are authenticated, all other rows that are
-//!   not log carry a MAC.
+//!   not log carry a MAC ([`rows`]).
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -32,6 +32,8 @@ pub mod conformance;
 pub mod fjall;
 mod folder;
 pub mod memory;
+pub mod rows;
+pub mod sled;
 
 /// The kinds of rows. A closed set: the codes are on disk and never change their meaning.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
