@@ -28,6 +28,9 @@ mod receipt;
 mod source;
 mod tree;
 
+#[cfg(test)]
+mod tests;
+
 pub use checkpoint::{Checkpoint, CheckpointError, Origin, OriginError, VerifierKey};
 pub use entry::{Actor, Entry};
 pub use export::{ExportError, Held, Report, verify_export, write_export};
