@@ -106,9 +106,7 @@ impl NameBytes {
 
 /// As many digits as the shortest PAN are no name, in whatever script and however they are set apart.
 fn carries_number(name: &str) -> bool {
-    name.chars().filter(|c| c.is_numeric()).count() >= PAN_DIGITS_MIN
-        || sensitive::pan_like(name)
-        || sensitive::ssn_like(name)
+    name.chars().filter(|c| c.is_numeric()).count() >= PAN_DIGITS_MIN || sensitive::ssn_like(name)
 }
 
 /// Control characters, line and paragraph separators, and the marks that turn the direction of text (UAX #9):

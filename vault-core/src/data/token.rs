@@ -46,8 +46,8 @@ impl Token {
     pub fn parse(text: &str) -> Result<Self, Invalid> {
         let (prefix, letters) = text.as_bytes().split_at_checked(PREFIX).ok_or(Invalid::TokenMalformed)?;
         let class = class_of(prefix).ok_or(Invalid::TokenMalformed)?;
-        let (pairs, odd) = letters.as_chunks::<2>();
-        if letters.len() != TOKEN_LETTERS || !odd.is_empty() {
+        let (pairs, _) = letters.as_chunks::<2>();
+        if letters.len() != TOKEN_LETTERS {
             return Err(Invalid::TokenMalformed);
         }
         let mut bytes = [0; BYTES];
