@@ -1,7 +1,7 @@
 //! Payment networks, told from the first digits of a PAN.
 //!
-//! A small table of the ranges the networks publish (ISO/IEC 7812 issuer identification numbers). It names the
-//! brand in a masked view and keeps card numbers out of references; it never decides whether a PAN is
+//! A small table of the ranges the networks publish (ISO/IEC 7812 issuer identification numbers). It names
+//! the brand in a masked view and keeps card numbers out of references; it never decides whether a PAN is
 //! accepted, so an issuer missing here costs a label, not a payment.
 
 use std::fmt;

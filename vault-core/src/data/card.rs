@@ -72,8 +72,8 @@ impl CardholderName {
     /// Takes a name as it stands.
     ///
     /// # Errors
-    /// [`Invalid::SensitiveAuthenticationData`] for track data; [`Invalid::NameInvalid`] when empty, blank, longer
-    /// than 64 bytes, not UTF-8, or with characters that control a terminal or the direction of text;
+    /// [`Invalid::SensitiveAuthenticationData`] for track data; [`Invalid::NameInvalid`] when empty, blank,
+    /// longer than 64 bytes, not UTF-8, or with characters that control a terminal or the direction of text;
     /// [`Invalid::SensitiveText`] when it holds what reads like a card number or SSN.
     pub fn parse(input: &[u8]) -> Result<Self, Invalid> {
         if sensitive::track_data(input.get(..SCREENED_BYTES_MAX).unwrap_or(input)) {

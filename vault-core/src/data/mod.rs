@@ -53,7 +53,8 @@
 //! # Ok::<(), vault_core::error::Invalid>(())
 //! ```
 //!
-//! `tests/secrets_stay_secret.rs` asks the same of every secret type and every trait by which one could leave.
+//! `tests/secrets_stay_secret.rs` asks the same of every secret type and every trait by which one could
+//! leave.
 
 mod brand;
 mod card;

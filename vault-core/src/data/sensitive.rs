@@ -19,7 +19,8 @@ const TRACK_DIGITS: std::ops::RangeInclusive<usize> = PAN_DIGITS_MIN..=PAN_DIGIT
 const PRINTED: [&[usize]; 3] = [&[4, 4, 4, 4], &[4, 6, 5], &[4, 6, 4]];
 
 /// Whether bytes carry magnetic stripe data: a number, then the `^` of track 1 or the `=` of tracks 2 and 3,
-/// with or without sentinels (ISO/IEC 7813); or a PAN, then the `D` of EMV's track 2 equivalent and an expiry.
+/// with or without sentinels (ISO/IEC 7813); or a PAN, then the `D` of EMV's track 2 equivalent and an
+/// expiry.
 pub fn track_data(input: &[u8]) -> bool {
     input.iter().enumerate().any(|(at, byte)| match byte {
         b'=' | b'^' => TRACK_DIGITS.contains(&spaced_digits_before(input, at)),
@@ -55,7 +56,7 @@ pub fn ssn_like(text: &str) -> bool {
 }
 
 /// Whether a card number is followed by further digits that can only be an expiry or a card verification
-/// code: `4111… 123`, `4111-…-1111/1234`, `4111… 12/27 123`, or a PAN run together with more than it can hold.
+/// code: `4111… 123`, `4111-…-1111/1234`, `4111… 12/27 123`, or a PAN run together with more than it holds.
 ///
 /// One case is open: three digits after a grouped number may complete it to a 19-digit PAN. It is taken as
 /// that PAN where the check digit of the whole holds, unless only the number without them is one that its
@@ -144,7 +145,8 @@ impl Groups {
         first.len() > PAN_DIGITS_MAX && lengths.into_iter().any(|length| issued(self.digits(0..length)))
     }
 
-    /// Whether the first `count` groups are a PAN and one of those after it is as long as a code or an expiry.
+    /// Whether the first `count` groups are a PAN and one of those after it is as long as a code or an
+    /// expiry.
     fn code_after(&self, count: usize) -> bool {
         let (number, after) = self.groups.split_at_checked(count).unwrap_or_default();
         let end = number.last().map_or(0, |group| group.range.end);

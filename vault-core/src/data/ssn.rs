@@ -17,9 +17,9 @@ impl Ssn {
     /// Reads nine ASCII digits, plain or as `ddd-dd-dddd`.
     ///
     /// # Errors
-    /// [`Invalid::SensitiveAuthenticationData`] for track data, [`Invalid::SsnLength`] for any other character,
-    /// length or place of a hyphen, [`Invalid::SsnNeverIssued`] for area 000, 666 or 900–999, group 00 or
-    /// serial 0000 (SSA, POMS RM 10201.035).
+    /// [`Invalid::SensitiveAuthenticationData`] for track data, [`Invalid::SsnLength`] for any other
+    /// character, length or place of a hyphen, [`Invalid::SsnNeverIssued`] for area 000, 666 or 900–999,
+    /// group 00 or serial 0000 (SSA, POMS RM 10201.035).
     pub fn parse(input: &[u8]) -> Result<Self, Invalid> {
         if sensitive::track_data(input.get(..VALUE_INPUT_BYTES_MAX).unwrap_or(input)) {
             return Err(Invalid::SensitiveAuthenticationData);

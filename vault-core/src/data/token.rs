@@ -20,7 +20,8 @@ const _: () = assert!(TOKEN_LETTERS == 2 * (BITS + TAG));
 
 /// A token, well formed but not necessarily one of this vault's: only its tag and the store can tell.
 ///
-/// Not secret, yet enough to ask for the value: it has no `Display`, and `Debug` shows its first letters only.
+/// Not secret, yet enough to ask for the value: it has no `Display`, and `Debug` shows its first letters
+/// only.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Token {
     class: Class,

@@ -1,7 +1,7 @@
 //! The protected value and its plaintext layout.
 //!
-//! Before encryption every value of a class is padded to one length, so that sizes tell nothing. All bytes that
-//! carry nothing are zero, and reading refuses every other byte there: one value has exactly one layout.
+//! Before encryption every value of a class is padded to one length, so that sizes tell nothing. All bytes
+//! that carry nothing are zero, and reading refuses every other byte there: one value has exactly one layout.
 //! `docs/format/values.md` shows both layouts with an example.
 //!
 //! ```text
@@ -24,8 +24,8 @@ use crate::limits::{
     CARDHOLDER_NAME_BYTES_MAX, PAN_DIGITS_MAX, PAN_PADDED_BYTES, SSN_DIGITS, SSN_PADDED_BYTES,
 };
 
-/// The only layout so far. Reading checks every rule of parsing again: a rule made stricter needs a new layout,
-/// or values stored under the old rule would count as damaged.
+/// The only layout so far. Reading checks every rule of parsing again: a rule made stricter needs a new
+/// layout, or values stored under the old rule would count as damaged.
 const LAYOUT: u8 = 1;
 
 const CARD_BYTES: usize = 1 + (1 + PAN_DIGITS_MAX) + 1 + 2 + (1 + CARDHOLDER_NAME_BYTES_MAX);
@@ -301,7 +301,8 @@ mod tests {
 
         #[test]
         fn any_bytes_are_refused_or_lead_back_to_themselves(
-            class in prop::sample::select(&Class::ALL[..]), bytes in prop::collection::vec(any::<u8>(), 0..100),
+            class in prop::sample::select(&Class::ALL[..]),
+            bytes in prop::collection::vec(any::<u8>(), 0..100),
         ) {
             if let Ok(value) = Value::from_padded(class, &bytes) {
                 prop_assert_eq!(&*value.to_padded(), &bytes);
