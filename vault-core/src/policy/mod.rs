@@ -155,3 +155,6 @@ impl Policy {
         self.recipient(name).map(|recipient| recipient.id.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;
