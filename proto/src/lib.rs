@@ -8,10 +8,15 @@
 //! Messages derive no `Debug` unless they are on the short list of those that only the vault writes and that
 //! carry neither value, token nor caller-given text ([`debug`]). All others print their name and nothing else: a
 //! request may hold a card number in *any* field, by somebody's mistake. The messages that hold a value
-//! themselves wipe it when they are dropped ([`wipe`]).
+//! themselves wipe it when they are dropped (`wipe.rs`).
 
+pub mod connect;
 pub mod debug;
-pub mod wipe;
+mod reason;
+mod wipe;
+
+pub use connect::{ConnectError, Connector};
+pub use reason::{ERROR_DOMAIN, reason, retry_after};
 
 /// The package `vault.v1`, generated.
 #[allow(
@@ -27,6 +32,3 @@ pub mod v1 {
 
 /// The `google.protobuf.FileDescriptorSet` of `vault.v1` and its imports, without source positions.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!("gen/vault.v1.descriptors.bin");
-
-/// The domain of every `google.rpc.ErrorInfo` the vault sends.
-pub const ERROR_DOMAIN: &str = "vault.v1";

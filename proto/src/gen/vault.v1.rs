@@ -266,8 +266,8 @@ pub struct Entry {
     #[prost(string, tag = "8")]
     pub tenant: ::prost::alloc::string::String,
     /// Always set. What was done or refused: a right (`tokenize`, `detokenize`, `view`, `view-bin`, `compare`,
-    /// `find-by-value`, `prove`, `audit-read`, `status`, `unseal`, `seal`) or an event of the vault (such as `init`,
-    /// `unseal-refused`, `policy-loaded`, `anchor-accepted`, `quota-summary`, `check`).
+    /// `find-by-value`, `prove`, `audit-read`, `status`, `unseal`, `seal`) or an event of the vault (`sweep`, `check`,
+    /// `init`, `unseal-refused`, `policy-loaded`, `anchor-accepted`, `quota-summary`, `log-opened`, `log-closed`).
     #[prost(string, tag = "9")]
     pub action: ::prost::alloc::string::String,
     /// Set when it concerns a class.
@@ -294,12 +294,13 @@ pub struct Entry {
     /// Set when the caller gave one.
     #[prost(string, tag = "17")]
     pub reference: ::prost::alloc::string::String,
-    /// Always set. `released`, `done`, `replayed` or `refused`.
+    /// Always set. How it ended: `DONE`, `REPLAYED` (the stored answer to the same idempotency key), `EXISTING` (the
+    /// value's one token, nothing written), or the reason the caller was refused with, as in google.rpc.ErrorInfo.
     #[prost(string, tag = "18")]
     pub outcome: ::prost::alloc::string::String,
-    /// Set when refused. The stable reason, as in google.rpc.ErrorInfo.
-    #[prost(string, tag = "19")]
-    pub reason: ::prost::alloc::string::String,
+    /// Whether an answer was released.
+    #[prost(bool, tag = "19")]
+    pub released: bool,
     /// How many things the entry stands for; 1 but in summaries.
     #[prost(uint32, tag = "20")]
     pub count: u32,
@@ -356,7 +357,7 @@ pub struct ProveInclusionRequest {
 /// The proof.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProveInclusionResponse {
-    /// Always set, may be empty for a log of one entry. 32 bytes each, at most 64: the audit path of RFC 6962, leaf
+    /// Always set, may be empty for a log of one entry. 32 bytes each, at most 48: the audit path of RFC 6962, leaf
     /// upwards, in the tree of the checkpoint beside it.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub hashes: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
@@ -378,7 +379,7 @@ pub struct ProveConsistencyRequest {
 /// The proof.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ProveConsistencyResponse {
-    /// 32 bytes each, at most 64, in the order of RFC 6962; empty when both sizes are equal.
+    /// 32 bytes each, at most 48, in the order of RFC 6962; empty when both sizes are equal.
     #[prost(bytes = "vec", repeated, tag = "1")]
     pub hashes: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
