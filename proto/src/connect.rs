@@ -191,17 +191,22 @@ impl Connector {
     }
 
     async fn dial(&self) -> Result<TlsStream<TcpStream>, ConnectError> {
-        let tcp = TcpStream::connect(&*self.authority).await.map_err(unreachable)?;
-        tcp.set_nodelay(true).map_err(unreachable)?;
-        let tls = self.tls.connect(self.server_name.clone(), tcp).await.map_err(handshake_failed)?;
+        let tcp = TcpStream::connect(&*self.authority).await.map_err(|error| unreachable(&error))?;
+        tcp.set_nodelay(true).map_err(|error| unreachable(&error))?;
+        let tls = self
+            .tls
+            .connect(self.server_name.clone(), tcp)
+            .await
+            .map_err(|error| handshake_failed(&error))?;
         if tls.get_ref().1.alpn_protocol() == Some(HTTP2) { Ok(tls) } else { Err(ConnectError::NotGrpc) }
     }
 }
 
 impl ConnectError {
-    /// Why a call that never reached the vault failed; `None` for a status that the vault itself sent.
+    /// Why a call failed below gRPC; `None` for a status that the vault itself sent.
     pub fn of(status: &Status) -> Option<Self> {
-        cause(status)
+        let below = status.source()?;
+        Some(cause(below).unwrap_or(Self::Broken))
     }
 }
 
@@ -245,14 +250,14 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ConnectError> {
     bytes.map_err(|error| ConnectError::File { path: path.to_owned(), why: error.kind() })
 }
 
-fn unreachable(error: io::Error) -> ConnectError {
+fn unreachable(error: &io::Error) -> ConnectError {
     ConnectError::Unreachable(error.kind())
 }
 
-fn handshake_failed(error: io::Error) -> ConnectError {
-    match tls_error(&error) {
-        Some(rustls::Error::AlertReceived(_)) => ConnectError::CertificateRefused,
+fn handshake_failed(error: &io::Error) -> ConnectError {
+    match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(_)) => ConnectError::ServerRefused,
+        _ if is_alert(error) => ConnectError::CertificateRefused,
         _ => ConnectError::NoTls,
     }
 }
@@ -267,9 +272,13 @@ fn cause(error: &(dyn StdError + 'static)) -> Option<ConnectError> {
         if let Some(ours) = error.downcast_ref::<ConnectError>() {
             return Some(ours.clone());
         }
-        match error.downcast_ref::<io::Error>().and_then(tls_error) {
-            Some(rustls::Error::AlertReceived(_)) => Some(ConnectError::CertificateRefused),
-            _ => None,
-        }
+        let refused = error.downcast_ref::<io::Error>().is_some_and(is_alert);
+        refused.then_some(ConnectError::CertificateRefused)
     })
+}
+
+/// Whether this is the server's TLS alert. HTTP/2 keeps only the text of an error below it.
+fn is_alert(error: &io::Error) -> bool {
+    matches!(tls_error(error), Some(rustls::Error::AlertReceived(_)))
+        || error.kind() == io::ErrorKind::InvalidData && error.to_string().starts_with("received fatal alert")
 }

@@ -8,12 +8,12 @@
 //! Messages derive no `Debug` unless they are on the short list of those that only the vault writes and that
 //! carry neither value, token nor caller-given text ([`debug`]). All others print their name and nothing else: a
 //! request may hold a card number in *any* field, by somebody's mistake. The messages that hold a value
-//! themselves wipe it when they are dropped (`wipe.rs`).
+//! themselves wipe it when they are dropped ([`wipe`]).
 
 pub mod connect;
 pub mod debug;
 mod reason;
-mod wipe;
+pub mod wipe;
 
 pub use connect::{ConnectError, Connector};
 pub use reason::{ERROR_DOMAIN, reason, retry_after};

@@ -2,38 +2,47 @@
 //!
 //! Whatever holds such a message (a `Value`, a request, a whole batch) drops it and so wipes it. The price: their
 //! fields cannot be moved out, only taken (`std::mem::take(&mut card.pan)`) or borrowed. Wiped is the buffer as it
-//! is when dropped; the transport's own buffers are not in reach from here (the daemon wipes those with its
-//! allocator).
+//! is when dropped; the transport's own buffers are out of reach from here (the daemon and `vaultctl` have those
+//! wiped by their allocator).
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::v1::{Card, CompareLastFourRequest, Ssn, UnsealRequest};
+use crate::v1::{Card, CompareLastFourRequest, Expiry, Ssn, UnsealRequest};
 
-impl Drop for Card {
-    fn drop(&mut self) {
-        self.pan.zeroize();
-        self.cardholder_name.zeroize();
-        if let Some(expiry) = &mut self.expiry {
-            expiry.month.zeroize();
-            expiry.year.zeroize();
-        }
-    }
+macro_rules! wiped {
+    ($($message:ident { $($field:ident),* })*) => {
+        /// The fields wiped on drop, as `Message.field`.
+        pub const WIPED: &[&str] = &[$($(concat!(stringify!($message), ".", stringify!($field))),*),*];
+
+        $(
+            impl Zeroize for $message {
+                fn zeroize(&mut self) {
+                    $(self.$field.zeroize();)*
+                }
+            }
+
+            impl Drop for $message {
+                fn drop(&mut self) {
+                    self.zeroize();
+                }
+            }
+
+            impl ZeroizeOnDrop for $message {}
+        )*
+    };
 }
 
-impl Drop for Ssn {
-    fn drop(&mut self) {
-        self.number.zeroize();
-    }
+wiped! {
+    Card { pan, expiry, cardholder_name }
+    CompareLastFourRequest { last_four }
+    Ssn { number }
+    UnsealRequest { passphrase }
 }
 
-impl Drop for CompareLastFourRequest {
-    fn drop(&mut self) {
-        self.last_four.zeroize();
-    }
-}
-
-impl Drop for UnsealRequest {
-    fn drop(&mut self) {
-        self.passphrase.zeroize();
+// Two numbers that prost makes `Copy`, and so without a `Drop` of their own: the card they belong to wipes them.
+impl Zeroize for Expiry {
+    fn zeroize(&mut self) {
+        self.month.zeroize();
+        self.year.zeroize();
     }
 }
