@@ -115,4 +115,3 @@ pub enum Refused {
     #[error("the client certificate is not meant for client authentication")]
     WrongUsage,
 }
-
