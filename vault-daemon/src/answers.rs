@@ -71,7 +71,8 @@ enum Step<T> {
 // Nothing inside is ever pinned.
 impl<T, R> Unpin for Pending<T, R> {}
 
-type Submit<T> = dyn Fn(Vec<(Ticket, T)>) + Send + Sync;
+type Questions<T> = Vec<(Ticket, T)>;
+type Submit<T> = dyn Fn(Questions<T>) + Send + Sync;
 
 struct Shared<T, R> {
     cores: Vec<CoreDesk<T, R>>,
@@ -364,7 +365,7 @@ impl<T, R> Slots<T, R> {
     }
 
     /// What was asked and not cancelled since the last flush, and what was cancelled.
-    fn take_outbox(&mut self) -> (Vec<(Ticket, T)>, Vec<(Ticket, T)>) {
+    fn take_outbox(&mut self) -> (Questions<T>, Questions<T>) {
         let room = Vec::with_capacity(self.outbox.len());
         let outbox = mem::replace(&mut self.outbox, room);
         if !mem::take(&mut self.cancelled) {
@@ -546,7 +547,7 @@ mod tests {
             .map(|core| {
                 let desks = desks.clone();
                 thread::spawn(move || {
-                    runtime().block_on(async { rounds(desks.open(core), CALLS, ROUNDS).await })
+                    runtime().block_on(async { rounds(desks.open(core), CALLS, ROUNDS).await });
                 })
             })
             .collect();

@@ -110,18 +110,18 @@ impl Server {
         let counters = Arc::new(Counters::default());
         let (phase, phase_seen) = watch::channel(None);
         let floor = Arc::new(Floor::new(options.cores.max(1), Arc::clone(&counters)));
+        let seed = CoreSeed {
+            index: 0,
+            options: options.clone(),
+            door,
+            make_core,
+            counters: Arc::clone(&counters),
+            phase: phase_seen.clone(),
+        };
         let mut cores = Vec::new();
         let mut doors = Vec::new();
         for index in 0..options.cores.max(1) {
-            let seed = CoreSeed {
-                index,
-                options: options.clone(),
-                door: Arc::clone(&door),
-                make_core: Arc::clone(&make_core),
-                counters: Arc::clone(&counters),
-                phase: phase_seen.clone(),
-            };
-            let (core, arrivals) = seed.start()?;
+            let (core, arrivals) = CoreSeed { index, ..seed.clone() }.start()?;
             cores.push(core);
             doors.push(arrivals);
         }
@@ -335,6 +335,7 @@ impl fmt::Debug for Core {
 }
 
 /// What a core's thread needs to become a [`Core`].
+#[derive(Clone)]
 struct CoreSeed {
     index: usize,
     options: ServerOptions,

@@ -403,16 +403,19 @@ fn a_drain_finishes_calls_refuses_new_connections_and_ends_every_thread() {
 #[test]
 fn a_drain_cuts_off_what_does_not_finish() {
     let mut site = Site::start(options());
-    let waiting = site.runtime.block_on(async {
+    let (client, waiting) = site.runtime.block_on(async {
         let mut client = site.connect().await.unwrap();
         let waiting = tokio::spawn(client.call("/test.Gate/Wait"));
         client.core().await;
-        waiting
+        (client, waiting)
     });
     let server = site.server.take().unwrap();
     let counters = server.counters();
     assert!(!server.drain(Duration::from_millis(100)));
-    site.runtime.block_on(async { assert!(waiting.await.unwrap().is_err()) });
+    site.runtime.block_on(async {
+        assert!(waiting.await.unwrap().is_err());
+        client.closed_within(Duration::from_secs(10)).await;
+    });
     assert_eq!(counters.open(), 0);
 }
 
