@@ -63,15 +63,19 @@ impl RecordKey {
         gcm_decrypt(&cipher, &gcm_nonce, aad, ciphertext_and_tag)
     }
 
-    /// The AES-256-GCM key and nonce for one message (steps 3 to 6).
+    /// AES-256-GCM for one message, and its nonce (steps 3 to 6).
     fn derived(&self, nonce: &[u8; NONCE_BYTES]) -> (Aes256Gcm, [u8; 12]) {
         let (context, gcm_nonce) = halves(nonce);
-        let mut blocks = [self.kdf_block(1, &context), self.kdf_block(2, &context)];
+        (gcm(&self.derived_key(&context)), gcm_nonce)
+    }
+
+    fn derived_key(&self, context: &[u8; 12]) -> Zeroizing<[u8; 32]> {
+        let mut blocks = [self.kdf_block(1, context), self.kdf_block(2, context)];
         self.0.block_cipher.encrypt_blocks(&mut blocks);
         let mut key = Zeroizing::new([0; 32]);
         key.chunks_exact_mut(16).zip(&blocks).for_each(|(half, block)| half.copy_from_slice(block));
         blocks.iter_mut().for_each(|block| block.as_mut_slice().zeroize());
-        (gcm(&key), gcm_nonce)
+        key
     }
 
     /// CMAC input of one counter value: counter (2 bytes) ‖ "X" ‖ 0 ‖ context, already masked with the subkey.
@@ -131,9 +135,68 @@ pub(crate) fn gcm_decrypt(
     Ok(out)
 }
 
+/// What AES-GCM does not prevent: one ciphertext for two keys.
+#[cfg(test)]
+pub(crate) mod collision {
+    use super::*;
+
+    /// A ciphertext of 32 bytes and its tag that authenticate under both keys.
+    ///
+    /// The tag is linear in each ciphertext block: with the second block zero it is T1 under one key and T2 under the other;
+    /// the block b that makes them equal solves b·H1² + T1 = b·H2² + T2.
+    pub(crate) fn of(keys: [&RecordKey; 2], nonce: &[u8; NONCE_BYTES], aad: &[u8]) -> Vec<u8> {
+        let first_block = [7; 16];
+        let [(h1, t1), (h2, t2)] = keys.map(|key| {
+            let keystream = key.encrypt(nonce, aad, &[0; 32]);
+            let mut plaintext = keystream[..32].to_vec();
+            plaintext.iter_mut().zip(first_block).for_each(|(byte, wanted)| *byte ^= wanted);
+            let encrypted = key.encrypt(nonce, aad, &plaintext);
+            assert_eq!(encrypted[..32], [first_block, [0; 16]].concat());
+            (hash_key(key, nonce), u128::from_be_bytes(encrypted[32..].try_into().unwrap()))
+        });
+        let block = times(t1 ^ t2, inverse(times(h1, h1) ^ times(h2, h2)));
+        let tag = t1 ^ times(block, times(h1, h1));
+        [&first_block[..], &block.to_be_bytes(), &tag.to_be_bytes()].concat()
+    }
+
+    fn hash_key(key: &RecordKey, nonce: &[u8; NONCE_BYTES]) -> u128 {
+        let mut zero_block = aes::Block::default();
+        Aes256::new((&*key.derived_key(&halves(nonce).0)).into()).encrypt_block(&mut zero_block);
+        u128::from_be_bytes(zero_block.into())
+    }
+
+    /// Multiplication in GCM's field (SP 800-38D, 6.3).
+    fn times(x: u128, mut y: u128) -> u128 {
+        let mut product = 0;
+        for bit in (0..128).rev() {
+            product ^= if x >> bit & 1 == 1 { y } else { 0 };
+            y = y >> 1 ^ if y & 1 == 1 { 0xe1 << 120 } else { 0 };
+        }
+        product
+    }
+
+    /// x^(2^128 - 2).
+    fn inverse(x: u128) -> u128 {
+        (1..128)
+            .fold((1 << 127, x), |(product, power), _| {
+                let power = times(power, power);
+                (times(product, power), power)
+            })
+            .0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_ciphertext_can_open_under_two_keys() {
+        // Why trying keys needs a commitment.
+        let forged = collision::of([&key(1), &key(2)], &NONCE, b"aad");
+        let opened = [1, 2].map(|byte| key(byte).decrypt(&NONCE, b"aad", &forged).unwrap());
+        assert_ne!(*opened[0], *opened[1]);
+    }
 
     fn key(byte: u8) -> RecordKey {
         RecordKey::new(&Key32::from_bytes(Zeroizing::new([byte; 32])))

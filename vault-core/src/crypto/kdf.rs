@@ -13,8 +13,6 @@ pub enum Label {
     KeyringWrap,
     /// From the root key: authenticates the anchor's slots.
     AnchorMac,
-    /// From the root key: its check value, so that another root is told from a damaged body.
-    RootCheck,
     /// From the key a seal opens to: encrypts the root key.
     SealWrap,
     /// From the key a seal opens to: commits to that key before anything is decrypted with it.
@@ -23,15 +21,13 @@ pub enum Label {
 
 impl Label {
     /// All labels.
-    pub const ALL: [Self; 5] =
-        [Self::KeyringWrap, Self::AnchorMac, Self::RootCheck, Self::SealWrap, Self::SealCommit];
+    pub const ALL: [Self; 4] = [Self::KeyringWrap, Self::AnchorMac, Self::SealWrap, Self::SealCommit];
 
     /// The label's bytes in the derivation; part of the on-disk formats.
     pub const fn as_bytes(self) -> &'static [u8] {
         match self {
             Self::KeyringWrap => b"vault/keyring-wrap/1",
             Self::AnchorMac => b"vault/anchor-mac/1",
-            Self::RootCheck => b"vault/root-check/1",
             Self::SealWrap => b"vault/seal-wrap/1",
             Self::SealCommit => b"vault/seal-commit/1",
         }

@@ -13,7 +13,7 @@
 //!
 //! Key bytes stay inside this room and `keys`: nothing here prints, clones or serialises them.
 
-mod aead;
+pub(crate) mod aead;
 pub(crate) mod codec;
 pub mod commitment;
 mod context;

@@ -1,5 +1,27 @@
-// NOTE FROM THE LEAD to the worker of this clone (remove this note): the keys room is on everybody's critical path, so the
-// lead is writing its first version right now (root.rs keyring.rs token_tag.rs seal.rs file.rs anchor.rs journal.rs, committed on
-// /work/main within minutes). Do NOT write the room from scratch: finish and commit your crypto vectors, then
-// `git pull --rebase /work/main main`, review and harden that version (crash safety, flips, tests, formats, docs, vectors).
-//! Room keys.
+//! Which key, when, and who may open it.
+//!
+//! ```text
+//! passphrase ── Argon2id ──> seal key ── wraps ──> root key ── wraps ──> keyring
+//!                                                     └── authenticates ──> anchor
+//! ```
+//!
+//! The [`Keyring`] holds, for each tenant and class, numbered versions of a data key and of the keys that map digits to
+//! rows, and for the whole vault the token-tag key, the row-MAC key and the signing key of the audit log. It lives in a
+//! [`KeyringFolder`] outside the data store, in two copies. The [`AnchorFile`] remembers, elsewhere again, how far log and
+//! keyring had come. Nothing here gives out key bytes.
+
+mod body;
+mod disk;
+mod file;
+mod keyring;
+mod root;
+mod seal;
+mod state;
+mod token_tag;
+
+pub use file::{KeyringFolder, OpenError, SaveError, SealDescription};
+pub use keyring::{ClassKeys, KeyChangeError, KeyVersionInfo, Keyring};
+pub use root::RootKey;
+pub use seal::{Seal, SealKind};
+pub use state::KeyState;
+pub use token_tag::TokenTag;

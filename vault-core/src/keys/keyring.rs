@@ -1,0 +1,531 @@
+//! All keys of one vault, in memory and ready to use.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use super::state::KeyState;
+use super::token_tag::TokenTag;
+use crate::clock::Timestamp;
+use crate::crypto::{Entropy, EntropyFault, Key32, MacKey, RecordKey, SigningKey};
+use crate::data::{Class, Environment, TenantId, Token, VaultId};
+
+/// The keys of one version of (tenant, class), ready to use. One deletion epoch: they live and die together.
+pub struct ClassKeys {
+    version: u32,
+    data: RecordKey,
+    blind_index: MacKey,
+    idempotency: MacKey,
+}
+
+impl ClassKeys {
+    /// Their version, as it stands in every record they encrypted.
+    pub const fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Encrypts and decrypts records.
+    pub const fn data(&self) -> &RecordKey {
+        &self.data
+    }
+
+    /// Maps a whole value to its row, where the tenant keeps one token per value.
+    pub const fn blind_index(&self) -> &MacKey {
+        &self.blind_index
+    }
+
+    /// Maps idempotency keys and bodies to their row.
+    pub const fn idempotency(&self) -> &MacKey {
+        &self.idempotency
+    }
+}
+
+/// The three keys of a version as they are stored.
+pub(super) struct ClassMaterial {
+    pub(super) data: Key32,
+    pub(super) blind_index: Key32,
+    pub(super) idempotency: Key32,
+}
+
+impl ClassMaterial {
+    fn generate(entropy: &mut dyn Entropy) -> Result<Self, EntropyFault> {
+        Ok(Self {
+            data: Key32::generate(entropy)?,
+            blind_index: Key32::generate(entropy)?,
+            idempotency: Key32::generate(entropy)?,
+        })
+    }
+
+    fn ready(&self, version: u32) -> ClassKeys {
+        ClassKeys {
+            version,
+            data: RecordKey::new(&self.data),
+            blind_index: MacKey::new(&self.blind_index),
+            idempotency: MacKey::new(&self.idempotency),
+        }
+    }
+}
+
+/// One version of the keys of a tenant and class. The keys are there unless it is destroyed.
+pub(super) struct KeyVersion {
+    version: u32,
+    state: KeyState,
+    created_at: Timestamp,
+    enabled_at: Option<Timestamp>,
+    keys: Option<(ClassMaterial, ClassKeys)>,
+}
+
+impl KeyVersion {
+    /// Assembles a version; `None` unless state, dates and keys fit together.
+    pub(super) fn assemble(info: KeyVersionInfo, material: Option<ClassMaterial>) -> Option<Self> {
+        let KeyVersionInfo { version, state, created_at, enabled_at } = info;
+        let fits = version > 0
+            && (state == KeyState::Destroyed) == material.is_none()
+            && (state == KeyState::Introduced) == enabled_at.is_none();
+        let keys = material.map(|material| {
+            let ready = material.ready(version);
+            (material, ready)
+        });
+        fits.then_some(Self { version, state, created_at, enabled_at, keys })
+    }
+
+    fn generate(
+        version: u32,
+        state: KeyState,
+        entropy: &mut dyn Entropy,
+        now: Timestamp,
+    ) -> Result<Self, EntropyFault> {
+        let material = ClassMaterial::generate(entropy)?;
+        let ready = material.ready(version);
+        let enabled_at = state.encrypts().then_some(now);
+        Ok(Self { version, state, created_at: now, enabled_at, keys: Some((material, ready)) })
+    }
+
+    pub(super) const fn info(&self) -> KeyVersionInfo {
+        let Self { version, state, created_at, enabled_at, .. } = *self;
+        KeyVersionInfo { version, state, created_at, enabled_at }
+    }
+
+    pub(super) fn material(&self) -> Option<&ClassMaterial> {
+        self.keys.as_ref().map(|(material, _)| material)
+    }
+
+    fn ready(&self) -> Option<&ClassKeys> {
+        self.keys.as_ref().map(|(_, ready)| ready)
+    }
+}
+
+/// What may be told of a key version: everything but the keys.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct KeyVersionInfo {
+    /// Counts from 1 for each tenant and class.
+    pub version: u32,
+    /// Where it stands in its life.
+    pub state: KeyState,
+    /// When its keys were drawn.
+    pub created_at: Timestamp,
+    /// When it began to encrypt; `None` while it is only introduced.
+    pub enabled_at: Option<Timestamp>,
+}
+
+/// Why a key version did not change.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum KeyChangeError {
+    /// The tenant has no keys of this class, or not this version.
+    #[error("there is no such key version")]
+    NoSuchVersion,
+    /// A version is introduced already and waits to be enabled.
+    #[error("the next key version is introduced already")]
+    AlreadyIntroduced,
+    /// A version passes from introduced to enabled, decrypt-only and destroyed, one step at a time.
+    #[error("the key version is not in the state for this change")]
+    WrongState,
+    /// No randomness for new keys.
+    #[error(transparent)]
+    Entropy(#[from] EntropyFault),
+}
+
+/// The keys that belong to the whole vault, as they are stored.
+pub(super) struct VaultMaterial {
+    pub(super) token_tag: Key32,
+    pub(super) row_mac: Key32,
+    pub(super) signing_seed: Key32,
+}
+
+type Versions = Vec<KeyVersion>;
+
+/// All keys of one vault. Every change raises its generation; **no key may encrypt before the change is saved**
+/// ([`KeyringFolder::save`](super::KeyringFolder::save)).
+pub struct Keyring {
+    environment: Environment,
+    vault_id: VaultId,
+    generation: u64,
+    created_at: Timestamp,
+    classes: BTreeMap<TenantId, BTreeMap<Class, Versions>>,
+    material: VaultMaterial,
+    token_tag: TokenTag,
+    row_mac: MacKey,
+    signing_key: SigningKey,
+}
+
+impl Keyring {
+    /// The keyring of a new vault: a fresh vault id and the vault's own keys, no tenant yet; generation 1.
+    ///
+    /// # Errors
+    /// [`EntropyFault`] when the source of randomness fails.
+    pub fn create(
+        environment: Environment,
+        entropy: &mut dyn Entropy,
+        now: Timestamp,
+    ) -> Result<Self, EntropyFault> {
+        let mut vault_id = [0; 16];
+        entropy.fill(&mut vault_id)?;
+        let material = VaultMaterial {
+            token_tag: Key32::generate(entropy)?,
+            row_mac: Key32::generate(entropy)?,
+            signing_seed: Key32::generate(entropy)?,
+        };
+        Ok(Self::assemble(environment, VaultId::from_bytes(vault_id), 1, now, material))
+    }
+
+    pub(super) fn assemble(
+        environment: Environment,
+        vault_id: VaultId,
+        generation: u64,
+        created_at: Timestamp,
+        material: VaultMaterial,
+    ) -> Self {
+        Self {
+            token_tag: TokenTag::new(&material.token_tag, environment.clone(), vault_id),
+            row_mac: MacKey::new(&material.row_mac),
+            signing_key: SigningKey::from_seed(&material.signing_seed),
+            environment,
+            vault_id,
+            generation,
+            created_at,
+            classes: BTreeMap::new(),
+            material,
+        }
+    }
+
+    /// Puts the stored versions of a tenant and class in place.
+    pub(super) fn restore(&mut self, tenant: TenantId, class: Class, versions: Versions) {
+        self.classes.entry(tenant).or_default().insert(class, versions);
+    }
+
+    /// Where the vault runs.
+    pub const fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// The vault's identity.
+    pub const fn vault_id(&self) -> &VaultId {
+        &self.vault_id
+    }
+
+    /// Counts the changes of this keyring; begins at 1.
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// When the keyring was created.
+    pub const fn created_at(&self) -> Timestamp {
+        self.created_at
+    }
+
+    /// Gives a tenant keys of a class, version 1 and enabled, unless it has some. `true` when it had none: the generation
+    /// is one higher then, and the keyring must be saved before the keys are used.
+    ///
+    /// # Errors
+    /// [`EntropyFault`] when the source of randomness fails; nothing changed then.
+    pub fn ensure_class(
+        &mut self,
+        tenant: &TenantId,
+        class: Class,
+        entropy: &mut dyn Entropy,
+        now: Timestamp,
+    ) -> Result<bool, EntropyFault> {
+        if !self.of(tenant, class).is_empty() {
+            return Ok(false);
+        }
+        let first = KeyVersion::generate(1, KeyState::Enabled, entropy, now)?;
+        self.classes.entry(tenant.clone()).or_default().insert(class, vec![first]);
+        self.generation += 1;
+        Ok(true)
+    }
+
+    /// Draws the next version of a tenant's keys. It decrypts, but encrypts only once it is enabled. Returns its number.
+    ///
+    /// # Errors
+    /// [`KeyChangeError`]; nothing changed then.
+    pub fn introduce(
+        &mut self,
+        tenant: &TenantId,
+        class: Class,
+        entropy: &mut dyn Entropy,
+        now: Timestamp,
+    ) -> Result<u32, KeyChangeError> {
+        let versions = self.of_mut(tenant, class)?;
+        let newest = versions.last().ok_or(KeyChangeError::NoSuchVersion)?;
+        if newest.state == KeyState::Introduced {
+            return Err(KeyChangeError::AlreadyIntroduced);
+        }
+        let version = newest.version.checked_add(1).ok_or(KeyChangeError::WrongState)?;
+        versions.push(KeyVersion::generate(version, KeyState::Introduced, entropy, now)?);
+        self.generation += 1;
+        Ok(version)
+    }
+
+    /// Makes the introduced version the one that encrypts; the one that did is decrypt-only from now on.
+    ///
+    /// # Errors
+    /// [`KeyChangeError`]; nothing changed then.
+    pub fn enable(
+        &mut self,
+        tenant: &TenantId,
+        class: Class,
+        version: u32,
+        now: Timestamp,
+    ) -> Result<(), KeyChangeError> {
+        let versions = self.of_mut(tenant, class)?;
+        let next = position(versions, version, KeyState::Enabled)?;
+        for (at, key) in versions.iter_mut().enumerate() {
+            if at == next {
+                key.state = KeyState::Enabled;
+                key.enabled_at = Some(now);
+            } else if key.state == KeyState::Enabled {
+                key.state = KeyState::DecryptOnly;
+            }
+        }
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// Destroys the keys of a decrypt-only version: what only they open is gone once no keyring copy holds them.
+    ///
+    /// # Errors
+    /// [`KeyChangeError`]; nothing changed then.
+    pub fn destroy(&mut self, tenant: &TenantId, class: Class, version: u32) -> Result<(), KeyChangeError> {
+        let versions = self.of_mut(tenant, class)?;
+        let at = position(versions, version, KeyState::Destroyed)?;
+        let key = versions.get_mut(at).ok_or(KeyChangeError::NoSuchVersion)?;
+        key.state = KeyState::Destroyed;
+        key.keys = None; // wiped by their own drop
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// The keys that encrypt new records of a tenant and class.
+    pub fn encrypting(&self, tenant: &TenantId, class: Class) -> Option<&ClassKeys> {
+        self.of(tenant, class).iter().rev().find(|key| key.state.encrypts())?.ready()
+    }
+
+    /// The keys of one version, to decrypt with: any state but destroyed.
+    pub fn decrypting(&self, tenant: &TenantId, class: Class, version: u32) -> Option<&ClassKeys> {
+        let versions = self.of(tenant, class);
+        let at = versions.binary_search_by_key(&version, |key| key.version).ok()?;
+        versions.get(at).filter(|key| key.state.decrypts())?.ready()
+    }
+
+    /// The versions of a tenant's keys of a class, oldest first.
+    pub fn versions(&self, tenant: &TenantId, class: Class) -> Vec<KeyVersionInfo> {
+        self.of(tenant, class).iter().map(KeyVersion::info).collect()
+    }
+
+    /// Every key version of the vault, by tenant, class and version: the key inventory (PCI DSS 3.6.1.1), without keys.
+    pub fn inventory(&self) -> Vec<(TenantId, Class, KeyVersionInfo)> {
+        self.stored()
+            .flat_map(|(tenant, class, versions)| {
+                versions.iter().map(move |key| (tenant.clone(), class, key.info()))
+            })
+            .collect()
+    }
+
+    /// Mints and recognises this vault's tokens.
+    pub const fn token_tag(&self) -> &TokenTag {
+        &self.token_tag
+    }
+
+    /// Authenticates the rows that are neither record nor log.
+    pub const fn row_mac(&self) -> &MacKey {
+        &self.row_mac
+    }
+
+    /// Signs the checkpoints of the audit log.
+    pub const fn signing_key(&self) -> &SigningKey {
+        &self.signing_key
+    }
+
+    /// A new token of this vault.
+    ///
+    /// # Errors
+    /// [`EntropyFault`] when the source of randomness fails.
+    pub fn mint(&self, class: Class, entropy: &mut dyn Entropy) -> Result<Token, EntropyFault> {
+        self.token_tag.mint(class, entropy)
+    }
+
+    /// Whether this vault minted the token.
+    pub fn verify_tag(&self, token: &Token) -> bool {
+        self.token_tag.verify(token)
+    }
+
+    /// All stored versions in canonical order.
+    pub(super) fn stored(&self) -> impl Iterator<Item = (&TenantId, Class, &[KeyVersion])> {
+        self.classes.iter().flat_map(|(tenant, classes)| {
+            classes.iter().map(move |(class, versions)| (tenant, *class, versions.as_slice()))
+        })
+    }
+
+    pub(super) const fn material(&self) -> &VaultMaterial {
+        &self.material
+    }
+
+    fn of(&self, tenant: &TenantId, class: Class) -> &[KeyVersion] {
+        self.classes.get(tenant).and_then(|classes| classes.get(&class)).map_or(&[], Vec::as_slice)
+    }
+
+    fn of_mut(&mut self, tenant: &TenantId, class: Class) -> Result<&mut Versions, KeyChangeError> {
+        let classes = self.classes.get_mut(tenant).ok_or(KeyChangeError::NoSuchVersion)?;
+        classes.get_mut(&class).ok_or(KeyChangeError::NoSuchVersion)
+    }
+}
+
+/// Where a version stands, if it may pass to `next`.
+fn position(versions: &[KeyVersion], version: u32, next: KeyState) -> Result<usize, KeyChangeError> {
+    let at = versions
+        .binary_search_by_key(&version, |key| key.version)
+        .map_err(|_| KeyChangeError::NoSuchVersion)?;
+    let key = versions.get(at).ok_or(KeyChangeError::NoSuchVersion)?;
+    if key.state.may_become(next) { Ok(at) } else { Err(KeyChangeError::WrongState) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::SeededEntropy;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
+    const LATER: Timestamp = Timestamp::from_seconds(1_710_000_000);
+    const NONCE: [u8; 24] = [7; 24];
+
+    fn acme() -> TenantId {
+        TenantId::parse("acme").unwrap()
+    }
+
+    fn keyring() -> (Keyring, SeededEntropy) {
+        let mut entropy = SeededEntropy::new(1);
+        let environment = Environment::parse("test").unwrap();
+        let mut keyring = Keyring::create(environment, &mut entropy, NOW).unwrap();
+        keyring.ensure_class(&acme(), Class::Pan, &mut entropy, NOW).unwrap();
+        (keyring, entropy)
+    }
+
+    fn states(keyring: &Keyring) -> Vec<(u32, KeyState)> {
+        keyring.versions(&acme(), Class::Pan).iter().map(|info| (info.version, info.state)).collect()
+    }
+
+    #[test]
+    fn a_class_gets_keys_once() {
+        let (mut keyring, mut entropy) = keyring();
+        assert_eq!(keyring.generation(), 2);
+        assert_eq!(keyring.ensure_class(&acme(), Class::Pan, &mut entropy, LATER), Ok(false));
+        assert_eq!(keyring.generation(), 2);
+        assert_eq!(keyring.ensure_class(&acme(), Class::Ssn, &mut entropy, LATER), Ok(true));
+        assert_eq!(keyring.generation(), 3);
+        let expected =
+            KeyVersionInfo { version: 1, state: KeyState::Enabled, created_at: NOW, enabled_at: Some(NOW) };
+        assert_eq!(keyring.versions(&acme(), Class::Pan), [expected]);
+        assert_eq!(keyring.inventory().len(), 2);
+    }
+
+    #[test]
+    fn nobody_has_keys_of_others() {
+        let (keyring, _) = keyring();
+        let other = TenantId::parse("initech").unwrap();
+        assert!(keyring.encrypting(&acme(), Class::Pan).is_some());
+        assert!(keyring.encrypting(&acme(), Class::Ssn).is_none());
+        assert!(keyring.encrypting(&other, Class::Pan).is_none());
+        assert!(keyring.decrypting(&other, Class::Pan, 1).is_none());
+        assert!(keyring.decrypting(&acme(), Class::Pan, 2).is_none());
+        assert!(keyring.versions(&other, Class::Pan).is_empty());
+    }
+
+    #[test]
+    fn a_version_lives_from_introduced_to_destroyed() {
+        let (mut keyring, mut entropy) = keyring();
+        let old = keyring.encrypting(&acme(), Class::Pan).unwrap().data().encrypt(&NONCE, b"", b"old");
+
+        assert_eq!(keyring.introduce(&acme(), Class::Pan, &mut entropy, LATER), Ok(2));
+        assert_eq!(states(&keyring), [(1, KeyState::Enabled), (2, KeyState::Introduced)]);
+        assert_eq!(keyring.encrypting(&acme(), Class::Pan).unwrap().version(), 1);
+        assert_eq!(keyring.decrypting(&acme(), Class::Pan, 2).unwrap().version(), 2, "introduced decrypts");
+
+        assert_eq!(keyring.enable(&acme(), Class::Pan, 2, LATER), Ok(()));
+        assert_eq!(states(&keyring), [(1, KeyState::DecryptOnly), (2, KeyState::Enabled)]);
+        assert_eq!(keyring.encrypting(&acme(), Class::Pan).unwrap().version(), 2);
+        let opened = keyring.decrypting(&acme(), Class::Pan, 1).unwrap().data().decrypt(&NONCE, b"", &old);
+        assert_eq!(opened.unwrap().as_slice(), b"old");
+
+        assert_eq!(keyring.destroy(&acme(), Class::Pan, 1), Ok(()));
+        assert_eq!(states(&keyring), [(1, KeyState::Destroyed), (2, KeyState::Enabled)]);
+        assert!(keyring.decrypting(&acme(), Class::Pan, 1).is_none());
+        assert_eq!(keyring.generation(), 5);
+    }
+
+    #[test]
+    fn no_step_is_skipped_or_undone() {
+        let (mut keyring, mut entropy) = keyring();
+        let pan = Class::Pan;
+        assert_eq!(keyring.destroy(&acme(), pan, 1), Err(KeyChangeError::WrongState), "enabled");
+        assert_eq!(keyring.enable(&acme(), pan, 1, NOW), Err(KeyChangeError::WrongState), "enabled already");
+        assert_eq!(keyring.enable(&acme(), pan, 2, NOW), Err(KeyChangeError::NoSuchVersion));
+        keyring.introduce(&acme(), pan, &mut entropy, NOW).unwrap();
+        let again = keyring.introduce(&acme(), pan, &mut entropy, NOW);
+        assert_eq!(again, Err(KeyChangeError::AlreadyIntroduced));
+        assert_eq!(keyring.destroy(&acme(), pan, 2), Err(KeyChangeError::WrongState), "introduced");
+        keyring.enable(&acme(), pan, 2, NOW).unwrap();
+        assert_eq!(keyring.enable(&acme(), pan, 1, NOW), Err(KeyChangeError::WrongState), "decrypt-only");
+        keyring.destroy(&acme(), pan, 1).unwrap();
+        assert_eq!(keyring.destroy(&acme(), pan, 1), Err(KeyChangeError::WrongState), "destroyed");
+        let stranger = TenantId::parse("initech").unwrap();
+        assert_eq!(keyring.destroy(&stranger, pan, 1), Err(KeyChangeError::NoSuchVersion));
+        assert_eq!(keyring.generation(), 5, "refusals change nothing");
+    }
+
+    #[test]
+    fn all_keys_of_a_vault_differ() {
+        let (mut keyring, mut entropy) = keyring();
+        keyring.ensure_class(&acme(), Class::Ssn, &mut entropy, NOW).unwrap();
+        keyring.introduce(&acme(), Class::Pan, &mut entropy, NOW).unwrap();
+        let vault = keyring.material();
+        let mut keys = vec![*vault.token_tag.expose(), *vault.row_mac.expose(), *vault.signing_seed.expose()];
+        for (_, _, versions) in keyring.stored() {
+            for material in versions.iter().filter_map(KeyVersion::material) {
+                keys.extend(
+                    [&material.data, &material.blind_index, &material.idempotency].map(|key| *key.expose()),
+                );
+            }
+        }
+        assert_eq!(keys.len(), 3 + 3 * 3);
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), 3 + 3 * 3);
+    }
+
+    #[test]
+    fn nothing_changes_without_randomness() {
+        struct Dry;
+        impl Entropy for Dry {
+            fn fill(&mut self, _: &mut [u8]) -> Result<(), EntropyFault> {
+                Err(EntropyFault)
+            }
+        }
+        let (mut keyring, _) = keyring();
+        assert_eq!(keyring.ensure_class(&acme(), Class::Ssn, &mut Dry, NOW), Err(EntropyFault));
+        let introduced = keyring.introduce(&acme(), Class::Pan, &mut Dry, NOW);
+        assert_eq!(introduced, Err(KeyChangeError::Entropy(EntropyFault)));
+        assert_eq!(keyring.mint(Class::Pan, &mut Dry), Err(EntropyFault));
+        assert_eq!((keyring.generation(), keyring.inventory().len()), (2, 1));
+        assert!(Keyring::create(Environment::parse("test").unwrap(), &mut Dry, NOW).is_err());
+    }
+}
