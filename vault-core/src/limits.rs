@@ -52,6 +52,8 @@ pub const PASSPHRASE_BYTES_MAX: usize = 1024;
 pub const UNSEAL_JOURNAL_ENTRIES_MAX: usize = 1_000;
 /// Logs one anchor can hold: one per daemon.
 pub const ANCHOR_LOGS_MAX: usize = 32;
+/// Bytes of a log's origin: 32 logs with origins of this length fit one 4 KiB slot of the anchor.
+pub const ORIGIN_BYTES_MAX: usize = 80;
 
 /// Items of one batch RPC.
 pub const BATCH_ITEMS_MAX: usize = 1_000;

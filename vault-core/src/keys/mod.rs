@@ -10,16 +10,20 @@
 //! [`KeyringFolder`] outside the data store, in two copies. The [`AnchorFile`] remembers, elsewhere again, how far log and
 //! keyring had come. Nothing here gives out key bytes.
 
+mod anchor;
 mod body;
 mod disk;
 mod file;
+mod journal;
 mod keyring;
 mod root;
 mod seal;
 mod state;
 mod token_tag;
 
+pub use anchor::{AnchorError, AnchorFile, AnchorState, AnchoredLog};
 pub use file::{KeyringFolder, OpenError, SaveError, SealDescription};
+pub use journal::{JournalError, PendingAttempts, UnsealAttempt, UnsealJournal, UnsealOutcome};
 pub use keyring::{ClassKeys, KeyChangeError, KeyVersionInfo, Keyring};
 pub use root::RootKey;
 pub use seal::{Seal, SealKind};

@@ -75,15 +75,13 @@ fn folder_of(copies: [Option<&[u8]>; 2]) -> (TempDir, KeyringFolder) {
     (parent, folder)
 }
 
-/// Without the syncs of the real thing: these tests write thousands of files.
+/// Without the syncs of the real thing, also those a file system adds when a file is rewritten: these tests write thousands.
 fn put(folder: &KeyringFolder, place: usize, bytes: Option<&[u8]>) {
     let path = folder.copy(place);
-    match bytes {
-        Some(bytes) => {
-            fs::write(&path, bytes).unwrap();
-            fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        }
-        None => drop(fs::remove_file(&path)),
+    drop(fs::remove_file(&path));
+    if let Some(bytes) = bytes {
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
     }
 }
 

@@ -1,0 +1,355 @@
+//! Attempts to unseal, written down while the log cannot be: a sealed vault has no key to sign with.
+//!
+//! The journal stands beside the keyring. At the next unseal its attempts enter the log, marked as coming from here, and are
+//! then removed. It carries checksums, not MACs: whoever can write the folder can forge it, and could as well delete the
+//! keyring. The file is a header of 32 bytes and records of 288; a torn or damaged record is counted and skipped.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::disk;
+use crate::clock::Timestamp;
+use crate::crypto::codec::{Reader, put_short_text};
+use crate::crypto::sha256;
+use crate::limits::UNSEAL_JOURNAL_ENTRIES_MAX;
+
+const MAGIC: &[u8; 8] = b"vaultuj\n";
+const CHECK_BYTES: usize = 16;
+const HEADER_BYTES: usize = 8 + 8 + CHECK_BYTES;
+const IDENTITY_BYTES_MAX: usize = 255;
+const RECORD_BYTES: usize = 288;
+const FILE_BYTES_MAX: usize = HEADER_BYTES + UNSEAL_JOURNAL_ENTRIES_MAX * RECORD_BYTES;
+
+// Time, outcome, identity behind its length, checksum.
+const _: () = assert!(8 + 1 + 1 + IDENTITY_BYTES_MAX + CHECK_BYTES <= RECORD_BYTES);
+
+/// How an attempt to unseal ended.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[repr(u8)]
+pub enum UnsealOutcome {
+    /// The vault opened.
+    Opened = 1,
+    /// The passphrase was wrong.
+    WrongPassphrase = 2,
+    /// Policy does not let this identity unseal.
+    Denied = 3,
+    /// The keyring, the anchor or the log refused to open, whatever the passphrase.
+    Refused = 4,
+}
+
+impl UnsealOutcome {
+    const ALL: [Self; 4] = [Self::Opened, Self::WrongPassphrase, Self::Denied, Self::Refused];
+
+    /// The byte used in the journal. Never changes.
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.code() == code)
+    }
+}
+
+/// One attempt to unseal.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct UnsealAttempt {
+    /// When.
+    pub at: Timestamp,
+    /// Who, as their certificate names them; cut to 255 bytes, control characters replaced.
+    pub identity: String,
+    /// How it ended.
+    pub outcome: UnsealOutcome,
+}
+
+/// What waits to enter the log.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct PendingAttempts {
+    /// The attempts, oldest first.
+    pub attempts: Vec<UnsealAttempt>,
+    /// How many older ones were dropped to stay within the bound.
+    pub summed: u64,
+    /// How many records do not read.
+    pub damaged: u64,
+}
+
+/// Why the journal was not read or written.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum JournalError {
+    /// The operating system refused.
+    #[error("the unseal journal cannot be read or written: {0}")]
+    Io(io::ErrorKind),
+}
+
+impl From<io::Error> for JournalError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error.kind())
+    }
+}
+
+/// The journal of one vault, beside its keyring; mode 0600.
+#[derive(Clone, Debug)]
+pub struct UnsealJournal {
+    path: PathBuf,
+}
+
+impl UnsealJournal {
+    /// Names the file; touches nothing.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes an attempt down; durable on return. Beyond 1,000 the older half is summed up.
+    ///
+    /// # Errors
+    /// [`JournalError`]; the vault must not unseal then.
+    pub fn append(&self, attempt: &UnsealAttempt) -> Result<(), JournalError> {
+        let stored = self.stored()?;
+        let whole = stored.records.len();
+        if stored.to_rewrite || whole >= UNSEAL_JOURNAL_ENTRIES_MAX {
+            return self.rewrite_with(&stored, attempt);
+        }
+        let offset = HEADER_BYTES + whole * RECORD_BYTES; // over a torn record, if there is one
+        let file = OpenOptions::new().write(true).mode(0o600).open(&self.path)?;
+        file.write_all_at(&encode(attempt), offset as u64)?;
+        file.set_len((offset + RECORD_BYTES) as u64)?;
+        Ok(file.sync_all()?)
+    }
+
+    /// What waits to enter the log.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn pending(&self) -> Result<PendingAttempts, JournalError> {
+        let Stored { records, summed, damaged_header, .. } = self.stored()?;
+        let count = records.len();
+        let attempts: Vec<_> = records.iter().filter_map(|record| decode(record)).collect();
+        let damaged = (count - attempts.len()) as u64 + u64::from(damaged_header);
+        Ok(PendingAttempts { attempts, summed, damaged })
+    }
+
+    /// Removes everything, once it stands durably in the log. A crash in between makes it stand there twice, never
+    /// not at all. No attempt may be appended between [`pending`](Self::pending) and this.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn clear(&self) -> Result<(), JournalError> {
+        Ok(disk::replace(&self.path, &header(0))?)
+    }
+
+    /// Starts the file, mends its header, or makes room by summing up the older half.
+    fn rewrite_with(&self, stored: &Stored, attempt: &UnsealAttempt) -> Result<(), JournalError> {
+        let kept = stored.records.len().min(UNSEAL_JOURNAL_ENTRIES_MAX / 2);
+        let dropped = stored.records.len() - kept;
+        let mut bytes = header(stored.summed.saturating_add(dropped as u64)).to_vec();
+        stored.records.iter().skip(dropped).for_each(|record| bytes.extend_from_slice(record));
+        bytes.extend_from_slice(&encode(attempt));
+        Ok(disk::replace(&self.path, &bytes)?)
+    }
+
+    fn stored(&self) -> Result<Stored, JournalError> {
+        let Some(bytes) = disk::read(&self.path, FILE_BYTES_MAX)? else {
+            return Ok(Stored { records: Vec::new(), summed: 0, damaged_header: false, to_rewrite: true });
+        };
+        let (head, rest) = bytes.split_at_checked(HEADER_BYTES).unwrap_or((&bytes, &[]));
+        let summed = read_header(head);
+        Ok(Stored {
+            records: rest.as_chunks::<RECORD_BYTES>().0.to_vec(),
+            summed: summed.unwrap_or_default(),
+            damaged_header: summed.is_none(),
+            to_rewrite: summed.is_none(),
+        })
+    }
+}
+
+/// The file taken apart; its records not yet read.
+struct Stored {
+    records: Vec<[u8; RECORD_BYTES]>,
+    summed: u64,
+    damaged_header: bool,
+    to_rewrite: bool,
+}
+
+fn header(summed: u64) -> [u8; HEADER_BYTES] {
+    let mut out = [0; HEADER_BYTES];
+    put_checked(&mut out, &[MAGIC.as_slice(), &summed.to_be_bytes()].concat());
+    out
+}
+
+fn read_header(bytes: &[u8]) -> Option<u64> {
+    let mut reader = Reader::new(checked(bytes)?);
+    (reader.array()? == *MAGIC).then_some(())?;
+    let summed = reader.u64()?;
+    reader.finish().map(|()| summed)
+}
+
+fn encode(attempt: &UnsealAttempt) -> [u8; RECORD_BYTES] {
+    let mut content = attempt.at.micros().to_be_bytes().to_vec();
+    content.push(attempt.outcome.code());
+    put_short_text(&mut content, &printable(&attempt.identity));
+    let mut out = [0; RECORD_BYTES];
+    put_checked(&mut out, &content);
+    out
+}
+
+fn decode(record: &[u8]) -> Option<UnsealAttempt> {
+    let mut reader = Reader::new(checked(record)?);
+    let at = Timestamp::from_micros(reader.u64()?);
+    let outcome = UnsealOutcome::from_code(reader.u8()?)?;
+    let identity = reader.short_text()?.to_owned();
+    Some(UnsealAttempt { at, identity, outcome })
+}
+
+/// Content, zeros, and the first 16 bytes of the SHA-256 of both.
+fn put_checked(out: &mut [u8], content: &[u8]) {
+    let (body, check) = out.split_at_mut(out.len() - CHECK_BYTES);
+    body.iter_mut().zip(content).for_each(|(byte, content)| *byte = *content);
+    check.iter_mut().zip(sha256(&[body])).for_each(|(byte, hash)| *byte = hash);
+}
+
+fn checked(bytes: &[u8]) -> Option<&[u8]> {
+    let (body, check) = bytes.split_last_chunk::<CHECK_BYTES>()?;
+    sha256(&[body]).starts_with(check).then_some(body)
+}
+
+/// At most 255 bytes without control characters: the name comes from a certificate.
+fn printable(identity: &str) -> String {
+    let mut out = String::with_capacity(identity.len().min(IDENTITY_BYTES_MAX));
+    for letter in identity.chars().map(|letter| if letter.is_control() { '?' } else { letter }) {
+        if out.len() + letter.len_utf8() > IDENTITY_BYTES_MAX {
+            break;
+        }
+        out.push(letter);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn journal() -> (TempDir, UnsealJournal) {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = UnsealJournal::new(folder.path().join("unseal.journal"));
+        (folder, journal)
+    }
+
+    fn attempt(n: u64) -> UnsealAttempt {
+        UnsealAttempt {
+            at: Timestamp::from_seconds(1_700_000_000 + n),
+            identity: format!("spiffe://example.org/custodian/{n}"),
+            outcome: UnsealOutcome::ALL[n as usize % 4],
+        }
+    }
+
+    fn filled(count: u64) -> (TempDir, UnsealJournal) {
+        let (folder, journal) = journal();
+        (0..count).for_each(|n| journal.append(&attempt(n)).unwrap());
+        (folder, journal)
+    }
+
+    fn attempts(range: std::ops::Range<u64>) -> Vec<UnsealAttempt> {
+        range.map(attempt).collect()
+    }
+
+    #[test]
+    fn attempts_wait_in_order_until_they_are_cleared() {
+        let (_folder, journal) = journal();
+        assert_eq!(journal.pending(), Ok(PendingAttempts::default()));
+        (0..9).for_each(|n| journal.append(&attempt(n)).unwrap());
+        let pending = PendingAttempts { attempts: attempts(0..9), summed: 0, damaged: 0 };
+        assert_eq!(journal.pending(), Ok(pending.clone()));
+        assert_eq!(journal.pending(), Ok(pending), "reading removes nothing");
+        assert_eq!(fs::metadata(journal.path()).unwrap().permissions().mode() & 0o777, 0o600);
+        journal.clear().unwrap();
+        assert_eq!(journal.pending(), Ok(PendingAttempts::default()));
+        journal.append(&attempt(9)).unwrap();
+        assert_eq!(journal.pending().unwrap().attempts, attempts(9..10));
+    }
+
+    #[test]
+    fn the_journal_is_bounded_and_what_it_drops_is_counted() {
+        let max = UNSEAL_JOURNAL_ENTRIES_MAX as u64;
+        let (_folder, journal) = journal();
+        // As if so many had been appended one by one.
+        let mut bytes = header(7).to_vec();
+        (0..max).for_each(|n| bytes.extend_from_slice(&encode(&attempt(n))));
+        disk::replace(journal.path(), &bytes).unwrap();
+        journal.append(&attempt(max)).unwrap();
+        let pending = journal.pending().unwrap();
+        assert_eq!((pending.summed, pending.damaged), (7 + max / 2, 0));
+        assert_eq!(pending.attempts, attempts(max / 2..max + 1));
+        assert!(fs::metadata(journal.path()).unwrap().len() <= FILE_BYTES_MAX as u64);
+    }
+
+    #[test]
+    fn a_torn_append_is_dropped_and_written_over() {
+        for torn in [1, 100, RECORD_BYTES - 1] {
+            let (_folder, journal) = filled(3);
+            let whole = fs::read(journal.path()).unwrap();
+            fs::write(journal.path(), &whole[..whole.len() - torn]).unwrap();
+            assert_eq!(journal.pending().unwrap().attempts, attempts(0..2));
+            journal.append(&attempt(2)).unwrap();
+            assert_eq!(fs::read(journal.path()).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn every_flipped_byte_is_counted_and_loses_nothing_else() {
+        let (_folder, journal) = filled(3);
+        let good = fs::read(journal.path()).unwrap();
+        for byte in 0..good.len() {
+            let mut bad = good.clone();
+            bad[byte] ^= 1 << (byte % 8);
+            fs::remove_file(journal.path()).unwrap();
+            fs::write(journal.path(), bad).unwrap();
+            let mut left = attempts(0..3);
+            if byte >= HEADER_BYTES {
+                left.remove((byte - HEADER_BYTES) / RECORD_BYTES);
+            }
+            let pending = journal.pending().unwrap();
+            assert_eq!((pending.attempts, pending.damaged), (left, 1), "byte {byte}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_header_is_mended_by_the_next_append() {
+        for damage in [0, HEADER_BYTES - 1] {
+            let (_folder, journal) = filled(3);
+            let mut bytes = fs::read(journal.path()).unwrap();
+            bytes[damage] ^= 1;
+            fs::write(journal.path(), bytes).unwrap();
+            journal.append(&attempt(3)).unwrap();
+            let pending = PendingAttempts { attempts: attempts(0..4), summed: 0, damaged: 0 };
+            assert_eq!(journal.pending(), Ok(pending));
+        }
+        let (_folder, journal) = journal();
+        fs::write(journal.path(), b"short").unwrap();
+        assert_eq!(journal.pending().unwrap().damaged, 1);
+        journal.append(&attempt(0)).unwrap();
+        assert_eq!(journal.pending().unwrap().attempts, attempts(0..1));
+    }
+
+    #[test]
+    fn identities_are_cut_at_a_character_and_made_printable() {
+        assert_eq!(printable("a\nb\u{7f}c"), "a?b?c");
+        let long = "é".repeat(200);
+        assert_eq!(printable(&long), "é".repeat(127));
+        let (_folder, journal) = journal();
+        journal.append(&UnsealAttempt { identity: long, ..attempt(0) }).unwrap();
+        assert_eq!(journal.pending().unwrap().attempts[0].identity.len(), 254);
+    }
+}
