@@ -1,11 +1,16 @@
 //! Who stands at the door: the identity in a client certificate, and why a client was refused.
 
 use std::fmt;
+use std::io;
+use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
+use rustls::{CertificateError, OtherError, PeerIncompatible};
 use thiserror::Error;
 use vault_core::clock::Timestamp;
-use vault_core::policy::Identity;
+use vault_core::policy::{Identity, IdentityError};
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// One admitted client: what its certificate says about it, checked against the door's trust.
 ///

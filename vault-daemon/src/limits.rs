@@ -1,0 +1,26 @@
+//! Every bound of the doors, with its unit and the reason for it.
+
+use std::time::Duration;
+
+/// Certificates of a chain that a client shows: a leaf and more intermediates than any sane PKI has.
+pub const CHAIN_CERTIFICATES_MAX: usize = 6;
+/// Longest validity of a certificate that no revocation list covers (`revocation = "short-lived"`).
+pub const SHORT_LIVED_SECONDS: u64 = 7 * 24 * 60 * 60;
+/// Client CAs of one door.
+pub const CLIENT_CAS_MAX: usize = 32;
+/// Certificates under one CA's name: the old and the new one while they change over, and room to spare.
+pub const ANCHORS_PER_CA_MAX: usize = 8;
+/// Revocation lists of one CA and its intermediates.
+pub const CRLS_PER_CA_MAX: usize = 32;
+/// Bytes of a file with certificates or a key, PEM.
+pub const PEM_FILE_BYTES_MAX: u64 = 256 * 1024;
+/// Bytes of a file with a revocation list: about half a million revoked certificates.
+pub const CRL_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Verified chains that the door remembers, so that neither a reconnect nor the regular re-check pays for
+/// signatures again. Each takes a few hundred bytes.
+pub const VERIFIED_CHAINS_MAX: usize = 8_192;
+/// How often the files behind the door are looked at. DESIGN asks for 60 s from file to closed connection: this,
+/// 15 s to the next re-check, 5 s of grace.
+pub const FILES_POLL: Duration = Duration::from_secs(10);
+/// Bytes of the configuration file.
+pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
