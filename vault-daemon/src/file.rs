@@ -53,3 +53,8 @@ pub(crate) fn only_for_owner(meta: &Metadata) -> bool {
     let beyond_owner = meta.mode() & 0o077;
     beyond_owner == 0 || (beyond_owner == GROUP_READ && meta.uid() == 0 && meta.gid() == 0)
 }
+
+/// Whether only the owner can change a file that others may read.
+pub(crate) fn only_owner_writes(meta: &Metadata) -> bool {
+    meta.mode() & 0o022 == 0
+}

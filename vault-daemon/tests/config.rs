@@ -1,0 +1,264 @@
+//! The configuration: the example loads, and everything that is wrong is refused under its own path.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may stop loudly"
+)]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use vault_daemon::config::{Config, Engine, LogFormat, LogLevel, MetricsListen, SealConfig};
+use vault_daemon::tls::Revocation;
+
+const LEAST: &str = r#"
+[vault]
+environment = "prod"
+keyring_folder = "/nowhere/keyring"
+anchor_file = "/nowhere/anchor/anchor"
+policy_file = "/nowhere/policy.toml"
+audit_origin = "vault.example.com/prod-1"
+[store]
+folder = "/nowhere/store"
+[listen]
+address = "127.0.0.1:7443"
+certificate_file = "/nowhere/server.pem"
+private_key_file = "/nowhere/server.key"
+revocation = "crl"
+[[listen.client_ca]]
+name = "clients"
+certificate_file = "/nowhere/clients.pem"
+crl_files = ["/nowhere/clients.crl"]
+"#;
+
+fn example() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/vaultd.toml")).unwrap()
+}
+
+/// Which key is refused, and why, when this text stands in the place of that.
+fn refusal(of: &str, instead: &str) -> String {
+    assert_eq!(LEAST.matches(of).count(), 1, "{of}");
+    Config::parse(&LEAST.replace(of, instead)).unwrap_err().to_string()
+}
+
+fn with(more: &str) -> Result<Config, String> {
+    Config::parse(&format!("{LEAST}{more}")).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_example_loads() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("vaultd.toml");
+    fs::write(&path, example()).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let config = Config::load(&path).unwrap();
+    assert_eq!(config.vault.environment.as_str(), "prod");
+    assert_eq!(config.listen.tls.client_cas[0].name, "clients");
+    assert_eq!(config.listen.tls.revocation, Revocation::Crl);
+    assert!(config.plan().iter().any(|line| line.contains("0.0.0.0:7443")));
+}
+
+/// What the example shows as default is the default, and every key stands in it.
+#[test]
+fn the_example_shows_the_defaults() {
+    let spoken = example().replace("# cores = (one per processor)\n", "");
+    let spoken: String = spoken
+        .lines()
+        .map(|line| match line.strip_prefix("# ") {
+            Some(setting) if setting.contains(" = ") && !setting.starts_with("passphrase_file") => setting,
+            _ => line,
+        })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert!(
+        spoken.contains("\nlisten = \"127.0.0.1:9464\"\n") && spoken.contains("\nmax_milliseconds = 60000\n")
+    );
+    let (spoken, silent) = (Config::parse(&spoken).unwrap(), Config::parse(&example()).unwrap());
+    assert_eq!(format!("{spoken:?}"), format!("{silent:?}"));
+}
+
+#[test]
+fn defaults_hold_where_nothing_is_said() {
+    let config = Config::parse(LEAST).unwrap();
+    assert_eq!(config.store.engine, Engine::Fjall);
+    assert_eq!(config.store.free_space_floor_bytes, 1 << 30);
+    assert_eq!(config.listen.cores, None);
+    assert_eq!(config.listen.handshake_timeout, Duration::from_secs(10));
+    assert_eq!(config.metrics, MetricsListen::Loopback("127.0.0.1:9464".parse().unwrap()));
+    assert_eq!((config.log.format, config.log.level), (LogFormat::Json, LogLevel::Info));
+    assert_eq!(config.deadlines.unary_default, Duration::from_secs(5));
+    assert_eq!(config.seal.read_passphrase().unwrap(), None);
+}
+
+#[test]
+fn unknown_keys_are_refused_with_their_path() {
+    assert_eq!(with("colour = 1\n").unwrap_err(), "listen.client_ca[0].colour: is no known key");
+    assert_eq!(with("[colours]\n").unwrap_err(), "colours: is no known key");
+    assert_eq!(with("[log]\nlevle = \"info\"\n").unwrap_err(), "log.levle: is no known key");
+    assert_eq!(refusal("address =", "adress ="), "listen.adress: is no known key");
+}
+
+#[test]
+fn a_refusal_names_the_key_and_never_the_value() {
+    for (key, path) in [
+        ("environment = \"prod\"", "vault.environment"),
+        ("keyring_folder = \"/nowhere/keyring\"", "vault.keyring_folder"),
+        ("audit_origin = \"vault.example.com/prod-1\"", "vault.audit_origin"),
+        ("folder = \"/nowhere/store\"", "store.folder"),
+        ("address = \"127.0.0.1:7443\"", "listen.address"),
+        ("revocation = \"crl\"", "listen.revocation"),
+        ("private_key_file = \"/nowhere/server.key\"", "listen.private_key_file"),
+        ("name = \"clients\"", "listen.client_ca[0].name"),
+    ] {
+        // A key that is part of another's line would be found twice.
+        let missing = LEAST.replacen(&format!("\n{key}\n"), "\n", 1);
+        assert_eq!(Config::parse(&missing).unwrap_err().to_string(), format!("{path}: is missing"));
+        let name = key.split(" = ").next().unwrap();
+        let wrong =
+            LEAST.replacen(&format!("\n{key}\n"), &format!("\n{name} = \"4111 1111 1111 1111\"\n"), 1);
+        let error = Config::parse(&wrong).unwrap_err();
+        assert_eq!(error.path(), path);
+        assert!(!error.to_string().contains("4111"), "{error}");
+        let wrong = LEAST.replacen(&format!("\n{key}\n"), &format!("\n{name} = 4111111111111111\n"), 1);
+        let error = Config::parse(&wrong).unwrap_err();
+        assert_eq!(error.to_string(), format!("{path}: has a value of the wrong type"));
+    }
+    let error = Config::parse("[vault]\nenvironment = 4111111111111111 x\n").unwrap_err().to_string();
+    assert!(error.contains("line 2") && !error.contains("4111"), "{error}");
+}
+
+#[test]
+fn numbers_keep_their_bounds() {
+    for (section, key, least, most) in [
+        ("store", "free_space_floor_mib", 512, 1_048_576),
+        ("store", "cache_mib", 16, 65_536),
+        ("listen", "cores", 1, 256),
+        ("listen", "connections_max", 1, 65_536),
+        ("listen", "streams_per_connection_max", 1, 1_024),
+        ("listen", "handshake_timeout_seconds", 1, 60),
+        ("listen", "idle_timeout_seconds", 10, 3_600),
+        ("listen", "connection_age_max_seconds", 60, 86_400),
+        ("listen", "drain_seconds", 1, 300),
+    ] {
+        let set = |value: u64| {
+            let header = format!("[{section}]\n");
+            Config::parse(&LEAST.replacen(&header, &format!("{header}{key} = {value}\n"), 1))
+        };
+        assert!(set(least).is_ok() && set(most).is_ok(), "{key}");
+        for outside in [least - 1, most + 1] {
+            assert_eq!(
+                set(outside).unwrap_err().to_string(),
+                format!("{section}.{key}: must be from {least} to {most}")
+            );
+        }
+    }
+    assert!(with("[deadlines]\nmax_milliseconds = 99\n").unwrap_err().contains("from 100 to 600000"));
+    assert!(with("[deadlines]\nmax_milliseconds = 1000\n").unwrap_err().contains("below the other two"));
+}
+
+#[test]
+fn plaintext_stays_on_this_machine() {
+    let listen = |text: &str| with(&format!("[metrics]\nlisten = \"{text}\"\n")).map(|config| config.metrics);
+    assert_eq!(listen("off").unwrap(), MetricsListen::Off);
+    assert_eq!(listen("[::1]:9000").unwrap(), MetricsListen::Loopback("[::1]:9000".parse().unwrap()));
+    assert_eq!(listen("unix:/run/vaultd/m.sock").unwrap(), MetricsListen::Unix("/run/vaultd/m.sock".into()));
+    for outside in ["0.0.0.0:9464", "[::]:9464", "192.0.2.1:9464", "[2001:db8::1]:9464"] {
+        assert_eq!(
+            listen(outside).unwrap_err(),
+            "metrics.listen: must be a loopback address: it is plaintext"
+        );
+    }
+    for malformed in ["localhost:9464", "127.0.0.1", "unix:relative", "", "unix:/a/../b"] {
+        assert!(listen(malformed).is_err(), "{malformed}");
+    }
+}
+
+#[test]
+fn keys_and_anchor_lie_apart_from_the_data() {
+    let keyring = |folder: &str| refusal("\"/nowhere/keyring\"", &format!("\"{folder}\""));
+    for folder in ["/nowhere/store", "/nowhere/store/keyring", "/nowhere"] {
+        assert!(keyring(folder).starts_with("vault.keyring_folder: must lie apart"), "{folder}");
+    }
+    let anchor = |file: &str| refusal("\"/nowhere/anchor/anchor\"", &format!("\"{file}\""));
+    for file in ["/nowhere/store/anchor", "/nowhere/store", "/nowhere/store/deep/anchor"] {
+        assert!(anchor(file).starts_with("vault.anchor_file: must lie in another"), "{file}");
+    }
+    assert!(anchor("relative").contains("absolute"));
+    assert!(anchor("/nowhere/store/../anchor").contains("without .."));
+
+    // A symbolic link does not make two folders of one.
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("store")).unwrap();
+    symlink(folder.path().join("store"), folder.path().join("alias")).unwrap();
+    let real = folder.path().join("store");
+    let text = LEAST.replace("/nowhere/store", real.to_str().unwrap());
+    assert!(Config::parse(&text).is_ok());
+    let text = text.replace("/nowhere/keyring", folder.path().join("alias/keyring").to_str().unwrap());
+    assert!(
+        Config::parse(&text).unwrap_err().to_string().starts_with("vault.keyring_folder: must lie apart")
+    );
+}
+
+#[test]
+fn revocation_and_lists_must_agree() {
+    assert!(refusal("\"crl\"", "\"none\"").starts_with("listen.revocation: must be crl or short-lived"));
+    assert!(
+        refusal("\"crl\"", "\"short-lived\"").starts_with("listen.client_ca[0].crl_files: must not be there")
+    );
+    assert!(
+        refusal("crl_files = [\"/nowhere/clients.crl\"]", "")
+            .starts_with("listen.client_ca[0].crl_files: must name")
+    );
+    let twice = "[[listen.client_ca]]\nname = \"clients\"\ncertificate_file = \"/nowhere/b.pem\"\ncrl_files = [\"/x\"]\n";
+    assert_eq!(with(twice).unwrap_err(), "listen.client_ca[1].name: is the name of another client CA");
+    let short =
+        LEAST.replace("\"crl\"", "\"short-lived\"").replace("crl_files = [\"/nowhere/clients.crl\"]", "");
+    assert_eq!(Config::parse(&short).unwrap().listen.tls.revocation, Revocation::ShortLived);
+}
+
+#[test]
+fn a_file_that_others_can_change_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("vaultd.toml");
+    fs::write(&path, LEAST).unwrap();
+    for (mode, fits) in [(0o600, true), (0o644, true), (0o664, false), (0o646, false)] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(Config::load(&path).is_ok(), fits, "{mode:o}");
+    }
+    fs::write(&path, vec![b'#'; (1 << 20) + 1]).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert!(Config::load(&path).unwrap_err().to_string().contains("larger than 1048576 bytes"));
+    assert!(Config::load(folder.path()).unwrap_err().to_string().contains("no plain file"));
+    assert!(Config::load(&folder.path().join("absent")).unwrap_err().to_string().contains("cannot be read"));
+}
+
+#[test]
+fn a_passphrase_file_is_for_its_owner_alone() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("passphrase");
+    let seal = SealConfig { passphrase_file: Some(path.clone()) };
+    let write = |content: &[u8], mode| {
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for line_end in ["", "\n", "\r\n"] {
+        write(format!("correct horse battery{line_end}").as_bytes(), 0o600);
+        assert_eq!(&seal.read_passphrase().unwrap().unwrap()[..], b"correct horse battery");
+    }
+    for mode in [0o644, 0o604, 0o660, 0o606] {
+        write(b"correct horse battery", mode);
+        let error = seal.read_passphrase().unwrap_err().to_string();
+        assert!(error.starts_with("seal.passphrase_file: can be read or changed"), "{mode:o}: {error}");
+    }
+    for bad in [&b"too short"[..], &[b'x'; 1_025], b""] {
+        write(bad, 0o600);
+        assert!(seal.read_passphrase().unwrap_err().to_string().contains("15 to 1024 bytes"));
+    }
+    write(&[b'x'; 5_000], 0o600);
+    assert!(seal.read_passphrase().unwrap_err().to_string().contains("larger than"));
+}
