@@ -87,8 +87,6 @@ pub const ENTRY_BYTES_MAX: usize = 1_024;
 pub const PAGE_ENTRIES_MAX: usize = 4_096;
 /// Entries of one log: 2^48, 89 years at 100,000 a second.
 pub const LOG_ENTRIES_MAX: u64 = 1 << 48;
-/// Bytes of a log's name, the first line of its checkpoints.
-pub const ORIGIN_BYTES_MAX: usize = 128;
 /// Bytes of a checkpoint: 16 signatures stay below, even post-quantum ones of witnesses.
 pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
 /// Signatures of one checkpoint, witnesses' included.

@@ -16,7 +16,6 @@ use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
 use crate::crypto::{SigningKey, VerifyingKey, sha256};
-use crate::data::{DaemonName, Environment, VaultId};
 use crate::limits::{CHECKPOINT_BYTES_MAX, CHECKPOINT_SIGNATURES_MAX, LOG_ENTRIES_MAX, ORIGIN_BYTES_MAX};
 
 use super::TreeHead;
@@ -35,16 +34,11 @@ pub struct Origin(Arc<str>);
 
 /// A text that cannot name a log.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[error("the origin of a log has 1 to 128 visible ASCII characters other than plus")]
+#[error("the origin of a log has 1 to 80 visible ASCII characters other than plus")]
 pub struct OriginError;
 
 impl Origin {
-    /// The name of one daemon's log: `vault.v1/` environment `/` vault id `/` daemon.
-    pub fn of(environment: &Environment, vault_id: &VaultId, daemon: &DaemonName) -> Self {
-        Self(format!("vault.v1/{environment}/{vault_id}/{daemon}").into())
-    }
-
-    /// Checks and takes a name: 1–128 visible ASCII characters, no space, no `+`.
+    /// Checks and takes a name: 1–80 visible ASCII characters, no space, no `+`.
     ///
     /// # Errors
     /// [`OriginError`] when the text is anything else.

@@ -14,7 +14,7 @@ pub(super) fn encode(origin: &Origin, tree: &Tree, root: &Hash) -> Vec<u8> {
     let name = origin.as_str().as_bytes();
     let frontier = tree.frontier().as_flattened();
     let mut row = Vec::with_capacity(2 + name.len() + 8 + root.len() + frontier.len());
-    // An origin is at most 128 bytes long, so its length fits.
+    // An origin is at most 80 bytes long, so its length fits.
     row.extend_from_slice(&[VERSION, u8::try_from(name.len()).unwrap_or(u8::MAX)]);
     row.extend_from_slice(name);
     row.extend_from_slice(&tree.size().to_be_bytes());

@@ -76,7 +76,7 @@ pub use brand::{Brand, known_brand_range};
 pub use card::{Card, CardholderName, Expiry};
 pub use class::Class;
 pub use mask::{Masked, Truncation, parse_last_four};
-pub use name::{DaemonName, Environment, NameError, PrincipalId, PurposeId, RecipientId, TenantId, VaultId};
+pub use name::{Environment, NameError, PrincipalId, PurposeId, RecipientId, TenantId, VaultId};
 pub use pan::Pan;
 pub use secret::Secret;
 pub use ssn::Ssn;

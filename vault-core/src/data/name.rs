@@ -57,8 +57,6 @@ names! {
     PurposeId,
     /// To whom the data goes.
     RecipientId,
-    /// One daemon of a vault: the last part of its log's origin.
-    DaemonName,
     /// Where the vault runs (`prod`, `staging`, `dev`): keys of one never open another (PCI DSS 3.6.1.1).
     Environment,
 }

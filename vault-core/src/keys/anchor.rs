@@ -43,7 +43,7 @@ pub struct AnchoredLog {
 }
 
 /// What the anchor remembers.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct AnchorState {
     /// Grows with every write.
     pub sequence: u64,

@@ -6,9 +6,10 @@ use std::path::Path;
 
 use super::{EVERY_ROLE, EXAMPLE, every_role, named};
 use crate::crypto::sha256;
+use crate::data::Truncation;
 use crate::data::{Class, TenantId};
 use crate::limits::POLICY_BYTES_MAX;
-use crate::policy::{Classes, Policy, Problem, Quota, Role, Scope, Truncation};
+use crate::policy::{Classes, Policy, Problem, Quota, Role, Scope};
 
 #[test]
 fn the_example_of_the_documentation_loads() {

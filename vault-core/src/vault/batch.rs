@@ -1,0 +1,298 @@
+//! A batch: calls planned one after another over one snapshot, then one commit.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::audit::{Entry, LeafHash, Receipt, Staged};
+use crate::clock::Timestamp;
+use crate::crypto::Entropy;
+use crate::error::{Error, State, Unavailable};
+use crate::limits::CONFLICT_RETRIES_MAX;
+use crate::store::{Commit, Fault, Key, Writes, rows};
+
+use super::open::{Health, Keys, Lane, Vault};
+use super::outcome::{Outcome, Reply};
+use super::overlay::Overlay;
+use super::prepare::{Prepared, Work, refusal};
+use super::quota::{Account, Charge, Counters};
+
+/// A batch while it is planned: what was read, what will be written, what the log will say.
+pub(super) struct Planning<'a> {
+    pub(super) vault: &'a Vault,
+    pub(super) keys: &'a Keys,
+    pub(super) overlay: Overlay,
+    pub(super) counters: Counters,
+    pub(super) entropy: &'a mut dyn Entropy,
+    entries: Vec<(Vec<u8>, LeafHash)>,
+}
+
+/// A planned call: what it will answer once its entries are durable.
+struct Planned {
+    result: Result<Reply, Error>,
+    entries: Range<usize>,
+}
+
+/// How one attempt to commit ended.
+enum Attempt {
+    Done(Vec<Outcome>),
+    Conflict,
+    Fault(Error),
+}
+
+impl Vault {
+    /// Plans and commits calls as one batch, in the order given; one outcome a call, in the same order.
+    ///
+    /// Callers serialise themselves on the lane: a second caller waits until the first has committed.
+    pub fn commit(&self, calls: &[Prepared], entropy: &mut dyn Entropy) -> Vec<Outcome> {
+        let mut lane = self.lane();
+        let attempt = match lane.health {
+            Health::Serving => self.commit_with_retries(&mut lane, calls, entropy),
+            Health::Suspended => Attempt::Fault(Error::Unavailable(Unavailable::Store)),
+            Health::MustSeal => Attempt::Fault(Error::State(State::Sealed)),
+        };
+        match attempt {
+            Attempt::Done(outcomes) => outcomes,
+            Attempt::Conflict => refuse_all(calls, &Error::Unavailable(Unavailable::Store)),
+            Attempt::Fault(error) => refuse_all(calls, &error),
+        }
+    }
+
+    fn commit_with_retries(&self, lane: &mut Lane, calls: &[Prepared], entropy: &mut dyn Entropy) -> Attempt {
+        for retry in 0..=CONFLICT_RETRIES_MAX {
+            match self.attempt(lane, calls, retry > 0, entropy) {
+                Attempt::Conflict => {}
+                ended => return ended,
+            }
+        }
+        Attempt::Conflict
+    }
+
+    /// One attempt. After a conflict the keys of inserted rows and the log head are read too, so that the call
+    /// that collides is found and a forked log is noticed.
+    fn attempt(
+        &self,
+        lane: &mut Lane,
+        calls: &[Prepared],
+        after_conflict: bool,
+        entropy: &mut dyn Entropy,
+    ) -> Attempt {
+        let keys = self.keys();
+        let mut wanted = Vec::with_capacity(calls.len());
+        for call in calls {
+            call.keys(after_conflict, &mut wanted);
+        }
+        if after_conflict {
+            wanted.push(lane.head_key.clone());
+        }
+        let overlay = match Overlay::read(self.store(), wanted) {
+            Ok(overlay) => overlay,
+            Err(fault) => return self.read_fault(lane, fault),
+        };
+        if after_conflict && overlay.value(&lane.head_key) != Ok(Some(lane.head.as_slice())) {
+            // Someone else wrote this log: two histories of one origin.
+            self.must_seal(lane);
+            return Attempt::Fault(Error::State(State::Sealed));
+        }
+        let counters = Counters::default();
+        let mut planning = Planning::over(self, &keys, overlay, counters, entropy);
+        let planned: Vec<Planned> = calls.iter().map(|call| planning.call(call)).collect();
+        planning.flush_counters();
+        let (writes, entries) = planning.into_parts();
+        self.commit_planned(lane, planned, writes, entries)
+    }
+
+    fn commit_planned(
+        &self,
+        lane: &mut Lane,
+        planned: Vec<Planned>,
+        mut writes: Writes,
+        entries: Vec<(Vec<u8>, LeafHash)>,
+    ) -> Attempt {
+        let leaves: Vec<LeafHash> = entries.iter().map(|(_, leaf)| *leaf).collect();
+        if entries.is_empty() {
+            return self.commit_counters(lane, planned, &writes);
+        }
+        let Ok(staged) = lane.log.stage(&entries) else {
+            return Attempt::Fault(Error::Bug);
+        };
+        lane.add_log_writes(&staged, &mut writes);
+        match self.store().commit(&writes) {
+            Ok(Commit::Done) => {
+                let first = staged.first_index;
+                self.accept(lane, staged);
+                Attempt::Done(self.outcomes(planned, first, &leaves))
+            }
+            Ok(Commit::Conflict) => Attempt::Conflict,
+            Err(fault) => self.commit_fault(lane, fault, staged),
+        }
+    }
+
+    /// A batch of refusals beyond their quota: counted, durable, without entries of their own.
+    fn commit_counters(&self, lane: &mut Lane, planned: Vec<Planned>, writes: &Writes) -> Attempt {
+        match self.store().commit(writes) {
+            Ok(Commit::Done) => Attempt::Done(self.outcomes(planned, 0, &[])),
+            Ok(Commit::Conflict) => Attempt::Conflict,
+            Err(fault) => self.read_fault(lane, fault),
+        }
+    }
+
+    fn outcomes(&self, planned: Vec<Planned>, first: u64, leaves: &[LeafHash]) -> Vec<Outcome> {
+        let receipt = |position: usize| {
+            let leaf_hash = *leaves.get(position)?;
+            Some(Receipt { origin: self.origin().clone(), index: first + position as u64, leaf_hash })
+        };
+        let outcome = |planned: Planned| Outcome {
+            result: planned.result,
+            receipts: planned.entries.filter_map(receipt).collect(),
+        };
+        planned.into_iter().map(outcome).collect()
+    }
+
+    fn read_fault(&self, lane: &mut Lane, fault: Fault) -> Attempt {
+        match fault {
+            Fault::Corrupt(_) => self.must_seal(lane),
+            Fault::Unavailable(_) | Fault::Unknown(_) | Fault::Misuse(_) => self.suspend(lane, None),
+        }
+        Attempt::Fault(Error::Unavailable(Unavailable::Store))
+    }
+
+    fn commit_fault(&self, lane: &mut Lane, fault: Fault, staged: Staged) -> Attempt {
+        match fault {
+            Fault::Misuse(_) => Attempt::Fault(Error::Bug),
+            Fault::Unavailable(_) => {
+                self.suspend(lane, None);
+                Attempt::Fault(Error::Unavailable(Unavailable::Store))
+            }
+            Fault::Unknown(_) => {
+                self.suspend(lane, Some(staged));
+                Attempt::Fault(Error::Unavailable(Unavailable::OutcomeUnknown))
+            }
+            Fault::Corrupt(_) => {
+                self.must_seal(lane);
+                Attempt::Fault(Error::Unavailable(Unavailable::OutcomeUnknown))
+            }
+        }
+    }
+}
+
+fn refuse_all(calls: &[Prepared], error: &Error) -> Vec<Outcome> {
+    calls.iter().map(|_| Outcome::unrecorded(error.clone())).collect()
+}
+
+impl Prepared {
+    /// Every row that planning this call reads.
+    fn keys(&self, after_conflict: bool, keys: &mut Vec<Key>) {
+        match &self.work {
+            Work::Tokenize(call) => call.keys(after_conflict, keys),
+            Work::Detokenize(call) => call.keys(keys),
+            Work::View(call) => keys.extend(call.record.key.clone()),
+            Work::Compare(call) => keys.extend(call.record.key.clone()),
+            Work::Find(call) => keys.extend(call.index.iter().cloned()),
+            Work::Refused(_) | Work::Granted(_) => {}
+        }
+        let tokens = match &self.work {
+            Work::Detokenize(call) => Some(call.tokens()),
+            _ => None,
+        };
+        self.account.keys(tokens.into_iter().flatten(), self.at, keys);
+    }
+}
+
+impl<'a> Planning<'a> {
+    pub(super) fn over(
+        vault: &'a Vault,
+        keys: &'a Keys,
+        overlay: Overlay,
+        counters: Counters,
+        entropy: &'a mut dyn Entropy,
+    ) -> Self {
+        Self { vault, keys, overlay, counters, entropy, entries: Vec::new() }
+    }
+
+    pub(super) fn into_parts(self) -> (Writes, Vec<(Vec<u8>, LeafHash)>) {
+        (self.overlay.into_writes(), self.entries)
+    }
+}
+
+impl Planning<'_> {
+    /// Plans one call: quota first, since refusals count too, then the work itself.
+    fn call(&mut self, call: &Prepared) -> Planned {
+        let start = self.entries.len();
+        let result = match self.charge(&call.account, call.items, call.at) {
+            Ok(Charge::Paid) => self.work(call),
+            Ok(Charge::Refused { error, entry }) => {
+                // A stranger over its limit still only learns that it is denied.
+                let error = if call.principal().is_none() { Error::Denied } else { error };
+                if entry { self.refuse(&call.draft, error) } else { Err(error) }
+            }
+            Err(error) => self.refuse(&call.draft, error),
+        };
+        Planned { result, entries: start..self.entries.len() }
+    }
+
+    fn work(&mut self, call: &Prepared) -> Result<Reply, Error> {
+        match &call.work {
+            Work::Refused(error) => self.refuse(&call.draft, error.clone()),
+            Work::Tokenize(work) => self.tokenize(work, call),
+            Work::Detokenize(work) => self.detokenize(work, call),
+            Work::View(work) => self.view(work, &call.draft),
+            Work::Compare(work) => self.compare(work, &call.draft),
+            Work::Find(work) => self.find(work, &call.draft),
+            Work::Granted(grant) => {
+                self.enter(&call.draft);
+                Ok(Reply::Granted(Arc::clone(grant)))
+            }
+        }
+    }
+
+    /// Enters the refusal of a whole call.
+    pub(super) fn refuse(&mut self, draft: &Entry, error: Error) -> Result<Reply, Error> {
+        let mut entry = draft.clone();
+        entry.outcome = refusal(&error);
+        self.enter(&entry);
+        Err(error)
+    }
+
+    /// Appends an entry to the log of this batch.
+    pub(super) fn enter(&mut self, entry: &Entry) {
+        let bytes = entry.to_bytes();
+        let leaf = crate::audit::leaf_hash(&bytes);
+        self.entries.push((bytes, leaf));
+    }
+
+    /// Appends an entry that was encoded while preparing.
+    pub(super) fn enter_encoded(&mut self, bytes: &[u8], leaf: LeafHash) {
+        self.entries.push((bytes.to_vec(), leaf));
+    }
+
+    /// One entry that stands for the refusals of a past minute.
+    pub(super) fn summarise(&mut self, account: &Account, refused: u32, at: Timestamp) {
+        let actor = account.principal().map_or(crate::audit::Actor::Vault, |principal| {
+            crate::audit::Actor::Principal(principal.id().clone())
+        });
+        let mut entry = Entry::new(at, actor, crate::audit::Action::QuotaSummary);
+        entry.tenant = account.principal().and_then(|principal| principal.tenant().one().cloned());
+        entry.count = refused;
+        // Without randomness the id stays zero: the entry holds no secret, and the count must not be lost.
+        let _ = self.entropy.fill(&mut entry.id);
+        self.enter(&entry);
+    }
+
+    /// A guarded row (index, idempotency, quota, seen) as the calls before left it, its MAC checked.
+    pub(super) fn row(&self, key: &Key) -> Result<Option<&[u8]>, Error> {
+        let Some(guarded) = self.overlay.value(key)? else {
+            return Ok(None);
+        };
+        let vault_id = self.keys.keyring.vault_id();
+        rows::unguard(self.keys.keyring.row_mac(), vault_id, key, guarded)
+            .map(Some)
+            .map_err(|_| Error::Corrupt)
+    }
+
+    /// Writes a guarded row.
+    pub(super) fn put_row(&mut self, key: Key, value: &[u8]) {
+        let guarded =
+            rows::guarded(self.keys.keyring.row_mac(), self.keys.keyring.vault_id(), &key, value.to_vec());
+        self.overlay.put(key, guarded);
+    }
+}

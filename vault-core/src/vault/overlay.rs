@@ -1,0 +1,98 @@
+//! One snapshot with the pending writes of a batch laid over it.
+
+use std::collections::HashMap;
+
+use crate::error::Error;
+use crate::store::{Change, Fault, Key, Row, Store, Writes};
+
+/// A row as the next call of the batch sees it.
+struct Seen {
+    /// The version in the store, if the row is there.
+    stored: Option<u64>,
+    /// The value now: the store's or a pending one.
+    value: Option<Vec<u8>>,
+    pending: bool,
+    /// The engine found the row unreadable: whoever needs it fails, and nobody else.
+    damaged: bool,
+}
+
+impl Seen {
+    const ABSENT: Self = Self { stored: None, value: None, pending: false, damaged: false };
+    const DAMAGED: Self = Self { stored: None, value: None, pending: false, damaged: true };
+
+    fn read(row: Option<Row>) -> Self {
+        row.map_or(Self::ABSENT, |row| Self {
+            stored: Some(row.version),
+            value: Some(row.value),
+            ..Self::ABSENT
+        })
+    }
+}
+
+/// What a batch has read and is about to write.
+pub(super) struct Overlay {
+    rows: HashMap<Key, Seen>,
+}
+
+impl Overlay {
+    /// Reads all keys in one snapshot.
+    ///
+    /// Where the engine reports damage, the keys are read one by one, so that one bad row is not the whole batch's
+    /// end. No row changes in between: the lane is the only writer.
+    pub(super) fn read(store: &dyn Store, keys: Vec<Key>) -> Result<Self, Fault> {
+        let read = match store.read(&keys) {
+            Err(Fault::Corrupt(_)) => {
+                keys.iter().map(|key| read_one(store, key)).collect::<Result<_, _>>()?
+            }
+            read => read?.into_iter().map(Seen::read).collect::<Vec<_>>(),
+        };
+        Ok(Self { rows: keys.into_iter().zip(read).collect() })
+    }
+
+    /// The row as the calls before left it. A key that was not read counts as absent.
+    pub(super) fn value(&self, key: &Key) -> Result<Option<&[u8]>, Error> {
+        match self.rows.get(key) {
+            Some(seen) if seen.damaged => Err(Error::Corrupt),
+            Some(seen) => Ok(seen.value.as_deref()),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes a row: inserted where the snapshot has none, replaced where it has one.
+    pub(super) fn put(&mut self, key: Key, value: Vec<u8>) {
+        let seen = self.rows.entry(key).or_insert(Seen::ABSENT);
+        seen.value = Some(value);
+        seen.pending = true;
+    }
+
+    /// Deletes a row that was read.
+    pub(super) fn delete(&mut self, key: &Key) {
+        if let Some(seen) = self.rows.get_mut(key) {
+            seen.value = None;
+            seen.pending = true;
+        }
+    }
+
+    /// All pending writes with their preconditions.
+    pub(super) fn into_writes(self) -> Writes {
+        let change = |(key, seen): (Key, Seen)| {
+            let change = match (seen.stored, seen.value) {
+                _ if !seen.pending => return None,
+                (None, Some(value)) => Change::Insert(value),
+                (Some(version), Some(value)) => Change::Replace { version, value },
+                (Some(version), None) => Change::Delete { version },
+                (None, None) => return None,
+            };
+            Some((key, change))
+        };
+        self.rows.into_iter().filter_map(change).collect()
+    }
+}
+
+fn read_one(store: &dyn Store, key: &Key) -> Result<Seen, Fault> {
+    match store.read(std::slice::from_ref(key)) {
+        Ok(rows) => Ok(Seen::read(rows.into_iter().next().flatten())),
+        Err(Fault::Corrupt(_)) => Ok(Seen::DAMAGED),
+        Err(fault) => Err(fault),
+    }
+}

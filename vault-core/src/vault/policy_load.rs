@@ -1,0 +1,126 @@
+//! Putting a policy in force: keys for its tenants, their fixed choices, an entry with its hash.
+
+use std::sync::Arc;
+
+use crate::audit::{Action, Actor, Entry};
+use crate::clock::Timestamp;
+use crate::crypto::Entropy;
+use crate::data::TenantId;
+use crate::error::Error;
+use crate::policy::Policy;
+use crate::store::{Key, Space};
+
+use super::batch::Planning;
+use super::open::{Custody, Keys, Lane, Vault};
+use super::sealed::UnsealError;
+
+/// Version of a tenant's choices row.
+const CHOICES: u8 = 1;
+
+impl Vault {
+    /// Decides by a new policy from here on. Its load is in the log before anything is decided by it.
+    ///
+    /// # Errors
+    /// [`UnsealError::TenantChoice`] when it changes what was fixed with a tenant, [`UnsealError::Keyring`] when
+    /// keys for a new tenant could not be saved, [`UnsealError::Commit`]. The old policy stays in force.
+    pub fn load_policy(
+        &self,
+        policy: Arc<Policy>,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+    ) -> Result<(), UnsealError> {
+        self.open_with(policy, Vec::new(), now, entropy)
+    }
+
+    /// As [`Vault::load_policy`], with other entries before its own in the same commit.
+    pub(super) fn open_with(
+        &self,
+        policy: Arc<Policy>,
+        entries: Vec<Entry>,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+    ) -> Result<(), UnsealError> {
+        let mut lane = self.lane();
+        let mut keys = self.keys_mut();
+        keys.cover(&policy, self.custody.as_ref(), now, entropy)?;
+        self.enter_policy(&mut lane, &keys, &policy, entries, now, entropy)?;
+        keys.policy = policy;
+        Ok(())
+    }
+
+    fn enter_policy(
+        &self,
+        lane: &mut Lane,
+        keys: &Keys,
+        policy: &Policy,
+        entries: Vec<Entry>,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+    ) -> Result<(), UnsealError> {
+        let choices: Vec<(Key, [u8; 2])> = policy
+            .tenants()
+            .map(|tenant| (choices_key(tenant.id()), [CHOICES, u8::from(tenant.one_token_per_value())]))
+            .collect();
+        let wanted: Vec<Key> = choices.iter().map(|(key, _)| key.clone()).collect();
+        let mut changed = false;
+        let entered = self.own_step(lane, keys, &wanted, entropy, |planning| {
+            for (key, choice) in &choices {
+                changed |= !planning.keep_choice(key, choice)?;
+            }
+            if changed {
+                return Err(Error::Denied);
+            }
+            let mut entries = entries.clone();
+            let mut loaded = Entry::new(now, Actor::Vault, Action::PolicyLoaded);
+            loaded.policy = policy.short_hash();
+            entries.push(loaded);
+            for entry in &mut entries {
+                planning.entropy.fill(&mut entry.id).map_err(|_| Error::Bug)?;
+            }
+            Ok(entries)
+        });
+        match entered {
+            Err(_) if changed => Err(UnsealError::TenantChoice),
+            entered => entered.map_err(UnsealError::Commit),
+        }
+    }
+}
+
+impl Keys {
+    /// Makes keys for tenants that have none, and saves them before anything is encrypted under them.
+    fn cover(
+        &mut self,
+        policy: &Policy,
+        custody: Option<&Custody>,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+    ) -> Result<(), UnsealError> {
+        let problem = |problem: &dyn std::fmt::Display| UnsealError::Keyring(problem.to_string());
+        for tenant in policy.tenants() {
+            for class in tenant.classes().iter() {
+                let added = self.keyring.ensure_class(tenant.id(), class, entropy, now);
+                self.unsaved |= added.map_err(|fault| problem(&fault))?;
+            }
+        }
+        if let (true, Some(custody)) = (self.unsaved, custody) {
+            custody.folder.save(&custody.root, &self.keyring, entropy).map_err(|fault| problem(&fault))?;
+        }
+        self.unsaved = false;
+        Ok(())
+    }
+}
+
+impl Planning<'_> {
+    /// Remembers a tenant's choice; `false` when it was another before.
+    fn keep_choice(&mut self, key: &Key, choice: &[u8; 2]) -> Result<bool, Error> {
+        if let Some(stored) = self.row(key)? {
+            return Ok(stored == choice);
+        }
+        self.put_row(key.clone(), choice);
+        Ok(true)
+    }
+}
+
+fn choices_key(tenant: &TenantId) -> Key {
+    Key::new(Space::Meta, Some(tenant), b"choices")
+}

@@ -1,0 +1,98 @@
+//! What can be asked of the vault. A request holds checked values only: what does not parse never gets here,
+//! except as the bad item of a batch, whose refusal is that item's outcome and entry.
+
+use crate::crypto::Purposes;
+use crate::data::{CallerText, Secret, Token, Value};
+use crate::error::Invalid;
+use crate::policy::Right;
+
+/// One value to be tokenized.
+pub struct NewValue {
+    /// The PAN with what belongs to it, or the SSN.
+    pub value: Value,
+    /// Purposes the record is restricted to.
+    pub purposes: Purposes,
+    /// The caller's reference, for the audit entry.
+    pub reference: Option<CallerText>,
+}
+
+/// One call. Batches and single calls are the same requests with more or fewer items.
+pub enum Request {
+    /// Values become tokens.
+    Tokenize {
+        /// The values, or why an item of a batch is none.
+        items: Vec<Result<NewValue, Invalid>>,
+        /// Repeating the call with this key and the same body gives the same outcome for 24 hours.
+        idempotency_key: Option<CallerText>,
+        /// Whether this is the batch call: keys of the two never meet.
+        batch: bool,
+    },
+    /// Tokens become values again.
+    Detokenize {
+        /// The tokens, or why an item of a batch is none.
+        items: Vec<Result<Token, Invalid>>,
+        /// What the values are used for.
+        purpose: String,
+        /// To whom they go.
+        recipient: String,
+        /// The caller's reference: the transaction, invoice or case.
+        reference: Option<CallerText>,
+    },
+    /// The masked view of a record and its dates.
+    View {
+        /// Whose record.
+        token: Token,
+        /// The caller's reference, for the audit entry.
+        reference: Option<CallerText>,
+    },
+    /// Whether a record ends in these four digits.
+    Compare {
+        /// Whose record.
+        token: Token,
+        /// Four ASCII digits.
+        last_four: Secret<[u8; 4]>,
+        /// The caller's reference, for the audit entry.
+        reference: Option<CallerText>,
+    },
+    /// The token of a value, where the tenant keeps an index.
+    FindByValue {
+        /// The value looked for.
+        value: Value,
+        /// The caller's reference, for the audit entry.
+        reference: Option<CallerText>,
+    },
+    /// The checkpoint and proofs over the log: hashes only.
+    Prove,
+    /// Entries of the log, of the caller's own tenant unless its scope is every tenant.
+    ReadLog,
+    /// Permission to seal the vault, recorded before it happens.
+    Seal {
+        /// Why.
+        reason: Option<CallerText>,
+    },
+}
+
+impl Request {
+    /// The right that the policy must give.
+    pub const fn right(&self) -> Right {
+        match self {
+            Self::Tokenize { .. } => Right::Tokenize,
+            Self::Detokenize { .. } => Right::Detokenize,
+            Self::View { .. } => Right::View,
+            Self::Compare { .. } => Right::Compare,
+            Self::FindByValue { .. } => Right::FindByValue,
+            Self::Prove => Right::Prove,
+            Self::ReadLog => Right::AuditRead,
+            Self::Seal { .. } => Right::Seal,
+        }
+    }
+
+    /// How much of a quota the call uses: one for each item.
+    pub fn items(&self) -> usize {
+        match self {
+            Self::Tokenize { items, .. } => items.len(),
+            Self::Detokenize { items, .. } => items.len(),
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Tokenize: a value goes in, a token comes out.
+
+use crate::audit::{Entry, LeafHash, Outcome as Recorded, leaf_hash};
+use crate::crypto::{Context, Envelope, Purposes, RecordHeader, RecordState};
+use crate::data::{CallerText, Class, PurposeId, TenantId, Token, Value};
+use crate::error::{Error, Invalid};
+use crate::policy::{Grant, Right};
+use crate::store::{Key, Space};
+
+use super::batch::Planning;
+use super::idempotency::{PreparedIdempotency, Rpc};
+use super::outcome::Reply;
+use super::prepare::{Prepared, Preparing, refusal};
+use super::request::NewValue;
+
+/// A tokenize call, minted and encrypted.
+pub(super) struct PreparedTokenize {
+    pub(super) items: Vec<PreparedItem>,
+    pub(super) idempotency: Option<PreparedIdempotency>,
+}
+
+/// One item of it.
+pub(super) enum PreparedItem {
+    Bad { error: Error, entry: Entry },
+    Ready(Box<ReadyItem>),
+}
+
+/// A record that only waits to be written.
+pub(super) struct ReadyItem {
+    token: Token,
+    key: Key,
+    envelope: Vec<u8>,
+    /// Blind-index rows of the value, under the encrypting version first; empty where the tenant keeps none.
+    index: Vec<Key>,
+    entry: Entry,
+    encoded: (Vec<u8>, LeafHash),
+}
+
+impl Preparing<'_> {
+    pub(super) fn tokenize(
+        &mut self,
+        items: Vec<Result<NewValue, Invalid>>,
+        idempotency_key: Option<CallerText>,
+        batch: bool,
+        draft: &Entry,
+    ) -> Result<PreparedTokenize, Error> {
+        if let Some(Ok(only)) = items.first().filter(|_| items.len() == 1) {
+            // A single call is refused as a whole, before anything is minted.
+            self.grant_for(only)?;
+        }
+        let idempotency = match idempotency_key {
+            Some(key) => {
+                // The right itself is checked before anything of the body is kept.
+                self.tokenize_right()?;
+                let rpc = if batch { Rpc::BatchTokenize } else { Rpc::Tokenize };
+                Some(self.idempotency(key, rpc, &items)?)
+            }
+            None => None,
+        };
+        let items = items.into_iter().map(|item| self.item(item, draft)).collect::<Result<_, _>>()?;
+        Ok(PreparedTokenize { items, idempotency })
+    }
+
+    /// Whether the principal may tokenize anything at all.
+    fn tokenize_right(&self) -> Result<(), Error> {
+        let denied = |class| self.decide_class(Right::Tokenize, class, None).err();
+        match (denied(Class::Pan), denied(Class::Ssn)) {
+            (Some(error), Some(_)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn grant_for(&self, item: &NewValue) -> Result<Grant, Error> {
+        let class = item.value.class();
+        if item.purposes.iter().any(|purpose| !self.covered(purpose, class)) {
+            return Err(Error::Denied);
+        }
+        self.decide_class(Right::Tokenize, class, None)
+    }
+
+    /// Whether the policy knows the purpose, for this class.
+    fn covered(&self, purpose: &PurposeId, class: Class) -> bool {
+        self.policy.purpose(purpose.as_str()).is_some_and(|purpose| purpose.classes().contains(class))
+    }
+
+    fn item(&mut self, item: Result<NewValue, Invalid>, draft: &Entry) -> Result<PreparedItem, Error> {
+        let mut entry = draft.clone();
+        self.entropy.fill(&mut entry.id).map_err(|_| Error::Bug)?;
+        let item = match item {
+            Ok(item) => item,
+            Err(invalid) => return Ok(PreparedItem::bad(entry, invalid.into())),
+        };
+        entry.class = Some(item.value.class());
+        entry.reference.clone_from(&item.reference);
+        match self.grant_for(&item) {
+            Ok(grant) => self.ready(&grant, item, entry).map(|ready| PreparedItem::Ready(Box::new(ready))),
+            Err(error) => Ok(PreparedItem::bad(entry, error)),
+        }
+    }
+
+    fn ready(&mut self, grant: &Grant, item: NewValue, mut entry: Entry) -> Result<ReadyItem, Error> {
+        let tenant = Self::tenant(grant)?;
+        let NewValue { value, purposes, .. } = item;
+        let token = self.keys.keyring.mint(value.class(), self.entropy).map_err(|_| Error::Bug)?;
+        let index = self.index_keys(&tenant, &value)?;
+        let envelope = self.encrypt(&tenant, &token, &value, purposes)?;
+        entry.token = Some(token);
+        entry.record_version = envelope.header().record_version;
+        entry.record_state = envelope.header().state.code();
+        entry.key_version = envelope.header().key_version;
+        let bytes = entry.to_bytes();
+        let leaf = leaf_hash(&bytes);
+        let key = record_key(&tenant, &token);
+        Ok(ReadyItem { token, key, envelope: envelope.to_bytes(), index, entry, encoded: (bytes, leaf) })
+    }
+
+    fn encrypt(
+        &mut self,
+        tenant: &TenantId,
+        token: &Token,
+        value: &Value,
+        purposes: Purposes,
+    ) -> Result<Envelope, Error> {
+        let keyring = &self.keys.keyring;
+        let class = value.class();
+        let keys = keyring.encrypting(tenant, class).ok_or(Error::Bug)?;
+        let context = Context {
+            environment: keyring.environment(),
+            vault_id: keyring.vault_id(),
+            tenant,
+            class,
+            token,
+        };
+        let header = RecordHeader {
+            record_version: 1,
+            state: RecordState::Active,
+            created_at: self.now,
+            expires_at: None,
+            uses_left: None,
+            purposes,
+            key_version: keys.version(),
+        };
+        let mut nonce = [0; 24];
+        self.entropy.fill(&mut nonce).map_err(|_| Error::Bug)?;
+        Ok(Envelope::encrypt(keys.data(), &context, header, nonce, &value.to_padded()))
+    }
+
+    /// Where the value's index rows are, if the tenant has one token per value: under the encrypting version
+    /// first, then under every older one that survivors may still be indexed with.
+    pub(super) fn index_keys(&self, tenant: &TenantId, value: &Value) -> Result<Vec<Key>, Error> {
+        let indexed = self.policy.tenant(tenant).is_some_and(|tenant| tenant.one_token_per_value());
+        if !indexed {
+            return Ok(Vec::new());
+        }
+        let class = value.class();
+        let encrypting = self.keys.keyring.encrypting(tenant, class).ok_or(Error::Bug)?;
+        let versions = self.keys.keyring.versions(tenant, class);
+        let older = versions
+            .iter()
+            .filter(|info| info.version != encrypting.version())
+            .filter_map(|info| self.keys.keyring.decrypting(tenant, class, info.version));
+        Ok(std::iter::once(encrypting)
+            .chain(older)
+            .map(|keys| {
+                let mac = keys.blind_index().mac(&[&[class.code()], value.expose_digits()]);
+                index_key(tenant, class, keys.version(), &mac)
+            })
+            .collect())
+    }
+}
+
+/// The row of a record.
+pub(super) fn record_key(tenant: &TenantId, token: &Token) -> Key {
+    Key::new(Space::Record, Some(tenant), &token.to_bytes())
+}
+
+fn index_key(tenant: &TenantId, class: Class, version: u32, mac: &[u8; 32]) -> Key {
+    let mut bytes = Vec::with_capacity(37);
+    bytes.push(class.code());
+    bytes.extend_from_slice(&version.to_be_bytes());
+    bytes.extend_from_slice(mac);
+    Key::new(Space::Index, Some(tenant), &bytes)
+}
+
+impl PreparedItem {
+    fn bad(mut entry: Entry, error: Error) -> Self {
+        entry.outcome = refusal(&error);
+        Self::Bad { error, entry }
+    }
+}
+
+impl ReadyItem {
+    /// The entry of an item whose minted token and record were not written.
+    fn unwritten(&self) -> Entry {
+        let mut entry = self.entry.clone();
+        entry.token = None;
+        entry.record_version = 0;
+        entry.record_state = 0;
+        entry.key_version = 0;
+        entry
+    }
+}
+
+impl PreparedTokenize {
+    pub(super) fn keys(&self, after_conflict: bool, keys: &mut Vec<Key>) {
+        for item in &self.items {
+            if let PreparedItem::Ready(item) = item {
+                keys.extend(item.index.iter().cloned());
+                if after_conflict {
+                    keys.push(item.key.clone());
+                }
+            }
+        }
+        keys.extend(self.idempotency.iter().map(|idempotency| idempotency.key.clone()));
+    }
+}
+
+impl Planning<'_> {
+    pub(super) fn tokenize(&mut self, work: &PreparedTokenize, call: &Prepared) -> Result<Reply, Error> {
+        if let Some(idempotency) = &work.idempotency {
+            match self.replayed(idempotency, call.at) {
+                Ok(None) => {}
+                Ok(Some(results)) => return Ok(self.replay(results, call)),
+                Err(error) => return self.refuse(&call.draft, error),
+            }
+        }
+        let results: Vec<_> = work.items.iter().map(|item| self.tokenize_item(item)).collect();
+        if let Some(idempotency) = &work.idempotency {
+            self.remember(idempotency, &results, call.at);
+        }
+        Ok(Reply::Tokenized(results))
+    }
+
+    /// The stored outcome, with one entry for the whole call.
+    fn replay(&mut self, results: Vec<Result<Token, Error>>, call: &Prepared) -> Reply {
+        let mut entry = call.draft.clone();
+        entry.outcome = Recorded::Replayed;
+        entry.count = call.items;
+        if let [Ok(token)] = results.as_slice() {
+            entry.token = Some(*token);
+            entry.class = Some(token.class());
+        }
+        self.enter(&entry);
+        Reply::Tokenized(results)
+    }
+
+    fn tokenize_item(&mut self, item: &PreparedItem) -> Result<Token, Error> {
+        let item = match item {
+            PreparedItem::Ready(item) => item,
+            PreparedItem::Bad { error, entry } => {
+                self.enter(entry);
+                return Err(error.clone());
+            }
+        };
+        match self.indexed(&item.index) {
+            Ok(Some(existing)) => {
+                self.enter_existing(item, existing);
+                return Ok(existing);
+            }
+            Ok(None) => {}
+            Err(error) => return self.refuse_item(&item.unwritten(), error),
+        }
+        if self.overlay.value(&item.key) != Ok(None) {
+            // A token minted twice: the random source is broken. Nothing is ever overwritten.
+            return self.refuse_item(&item.unwritten(), Error::Bug);
+        }
+        self.overlay.put(item.key.clone(), item.envelope.clone());
+        if let Some(key) = item.index.first() {
+            self.put_row(key.clone(), &item.token.to_bytes());
+        }
+        self.enter_encoded(&item.encoded.0, item.encoded.1);
+        Ok(item.token)
+    }
+
+    /// The token that the value already has.
+    pub(super) fn indexed(&self, index: &[Key]) -> Result<Option<Token>, Error> {
+        for key in index {
+            if let Some(row) = self.row(key)? {
+                return Token::from_bytes(row).map(Some).map_err(|_| Error::Corrupt);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The entry of a value that keeps its token: nothing was written.
+    fn enter_existing(&mut self, item: &ReadyItem, existing: Token) {
+        let mut entry = item.unwritten();
+        entry.token = Some(existing);
+        entry.outcome = Recorded::Existing;
+        self.enter(&entry);
+    }
+
+    pub(super) fn refuse_item<T>(&mut self, entry: &Entry, error: Error) -> Result<T, Error> {
+        let mut entry = entry.clone();
+        entry.outcome = refusal(&error);
+        self.enter(&entry);
+        Err(error)
+    }
+}
