@@ -187,6 +187,11 @@ impl ConfigError {
         Self { path: path.into(), problem: problem.into() }
     }
 
+    /// A value that a room of the core refuses.
+    pub(crate) fn of(path: &str, problem: &dyn fmt::Display) -> Self {
+        Self::new(path, problem.to_string())
+    }
+
     /// The key's path, or the file's when the file itself is refused.
     pub fn path(&self) -> &str {
         &self.path

@@ -120,3 +120,137 @@ pub enum Refused {
     #[error("the client certificate is not meant for client authentication")]
     WrongUsage,
 }
+
+impl Refused {
+    /// The reason behind a failed handshake: tokio-rustls hides the TLS error in an I/O error.
+    pub fn from_handshake(error: &io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidCertificate(error)) => Self::from_certificate(error),
+            Some(rustls::Error::NoCertificatesPresented) => Self::NoCertificate,
+            Some(rustls::Error::NoApplicationProtocol) => Self::NoHttp2,
+            Some(rustls::Error::PeerIncompatible(
+                PeerIncompatible::SupportedVersionsExtensionRequired
+                | PeerIncompatible::Tls12NotOffered
+                | PeerIncompatible::Tls12NotOfferedOrEnabled
+                | PeerIncompatible::ServerDoesNotSupportTls12Or13,
+            )) => Self::Version,
+            // A broken transport counts as a failed protocol too.
+            _ => Self::Protocol,
+        }
+    }
+
+    fn from_certificate(error: &CertificateError) -> Self {
+        match error {
+            CertificateError::BadEncoding => Self::Malformed,
+            CertificateError::BadSignature => Self::BadSignature,
+            CertificateError::Expired => Self::Expired,
+            CertificateError::InvalidPurpose => Self::WrongUsage,
+            CertificateError::NotValidYet => Self::NotYetValid,
+            CertificateError::Revoked => Self::Revoked,
+            CertificateError::UnknownIssuer => Self::UnknownIssuer,
+            CertificateError::UnknownRevocationStatus => Self::RevocationUnknown,
+            CertificateError::Other(OtherError(reason)) => {
+                reason.downcast_ref::<Self>().copied().unwrap_or(Self::Protocol)
+            }
+            _ => Self::Protocol,
+        }
+    }
+}
+
+/// In rustls's own words where it has them, since they choose the alert that the client sees.
+impl From<Refused> for rustls::Error {
+    fn from(refused: Refused) -> Self {
+        Self::InvalidCertificate(match refused {
+            Refused::BadSignature => CertificateError::BadSignature,
+            Refused::Expired => CertificateError::Expired,
+            Refused::Malformed => CertificateError::BadEncoding,
+            Refused::NotYetValid => CertificateError::NotValidYet,
+            Refused::Revoked => CertificateError::Revoked,
+            Refused::RevocationUnknown => CertificateError::UnknownRevocationStatus,
+            Refused::UnknownIssuer => CertificateError::UnknownIssuer,
+            Refused::WrongUsage => CertificateError::InvalidPurpose,
+            other => CertificateError::Other(OtherError(Arc::new(other))),
+        })
+    }
+}
+
+/// From when to when something counts: seconds since 1970, both inclusive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Period {
+    pub(crate) not_before: u64,
+    pub(crate) not_after: u64,
+}
+
+impl Period {
+    /// The validity of a certificate.
+    pub(crate) fn of(certificate: &X509Certificate<'_>) -> Result<Self, Refused> {
+        let validity = certificate.validity();
+        let seconds = |time: i64| u64::try_from(time).map_err(|_| Refused::Malformed);
+        Ok(Self {
+            not_before: seconds(validity.not_before.timestamp())?,
+            not_after: seconds(validity.not_after.timestamp())?,
+        })
+    }
+
+    /// Whether a point in time lies within.
+    pub(crate) const fn check(self, now: u64) -> Result<(), Refused> {
+        if now < self.not_before {
+            Err(Refused::NotYetValid)
+        } else if now > self.not_after {
+            Err(Refused::Expired)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// What both cover.
+    pub(crate) fn and(self, other: Self) -> Self {
+        Self {
+            not_before: self.not_before.max(other.not_before),
+            not_after: self.not_after.min(other.not_after),
+        }
+    }
+
+    /// How long it lasts, as certificates count (RFC 5280 section 4.1.2.5: both ends inclusive).
+    pub(crate) const fn seconds(self) -> u64 {
+        self.not_after.saturating_sub(self.not_before).saturating_add(1)
+    }
+}
+
+/// One certificate and nothing behind it.
+pub(crate) fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Refused> {
+    match X509Certificate::from_der(certificate) {
+        Ok(([], parsed)) => Ok(parsed),
+        _ => Err(Refused::Malformed),
+    }
+}
+
+/// Extended key usage clientAuth, stated and not implied; a key usage, if any, with digitalSignature; no CA.
+pub(crate) fn check_usage(certificate: &X509Certificate<'_>) -> Result<(), Refused> {
+    let extended = certificate.extended_key_usage().map_err(|_| Refused::Malformed)?;
+    let usage = certificate.key_usage().map_err(|_| Refused::Malformed)?;
+    let authenticates = extended.is_some_and(|extended| extended.value.client_auth);
+    let signs = usage.is_none_or(|usage| usage.value.digital_signature());
+    if authenticates && signs && !certificate.is_ca() { Ok(()) } else { Err(Refused::WrongUsage) }
+}
+
+/// Exactly one URI, else exactly one DNS name, of the subject alternative names; never the common name.
+pub(crate) fn name(certificate: &X509Certificate<'_>) -> Result<Identity, Refused> {
+    let names = certificate.subject_alternative_name().map_err(|_| Refused::Malformed)?;
+    let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
+    let uris: Vec<&str> = names
+        .iter()
+        .filter_map(|name| if let GeneralName::URI(uri) = name { Some(*uri) } else { None })
+        .collect();
+    let dns_names: Vec<&str> = names
+        .iter()
+        .filter_map(|name| if let GeneralName::DNSName(name) = name { Some(*name) } else { None })
+        .collect();
+    let malformed = |_: IdentityError| Refused::MalformedName;
+    match (uris.as_slice(), dns_names.as_slice()) {
+        ([uri], _) => Identity::uri(uri).map_err(malformed),
+        ([], [name]) => Identity::dns(name).map_err(malformed),
+        ([], []) => Err(Refused::NoName),
+        _ => Err(Refused::AmbiguousName),
+    }
+}

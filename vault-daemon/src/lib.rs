@@ -1,6 +1,28 @@
-//! `vaultd` as a library: the doors around the core, and the parts of `TestVault`.
+//! `vaultd` as a library: the doors around the core.
+//!
+//! ```text
+//! tls, identity ─▶ server ─▶ rpc ─▶ lane ─▶ vault-core ─▶ lane ─▶ rpc
+//!   who             one core  wire    one thread commits          wire
+//! ```
+//!
+//! [`daemon::Daemon`] puts the parts together from a [`config::Config`].
 
 pub mod answers;
+pub mod certificates;
+pub mod clock;
+pub mod config;
+pub mod custody;
+pub mod daemon;
+pub mod dev;
+mod file;
 pub mod identity;
+mod keeper;
+pub mod lane;
+pub mod limits;
+pub mod rpc;
 pub mod server;
+pub mod telemetry;
+mod test_vault;
 pub mod tls;
+
+pub use test_vault::TestVault;

@@ -18,7 +18,6 @@ use super::quota::{Account, Charge, Counters};
 
 /// A batch while it is planned: what was read, what will be written, what the log will say.
 pub(super) struct Planning<'a> {
-    pub(super) vault: &'a Vault,
     pub(super) keys: &'a Keys,
     pub(super) overlay: Overlay,
     pub(super) counters: Counters,
@@ -94,7 +93,7 @@ impl Vault {
             return Attempt::Fault(Error::State(State::Sealed));
         }
         let counters = Counters::default();
-        let mut planning = Planning::over(self, &keys, overlay, counters, entropy);
+        let mut planning = Planning::over(&keys, overlay, counters, entropy);
         let planned: Vec<Planned> = calls.iter().map(|call| planning.call(call)).collect();
         planning.flush_counters();
         let (writes, entries) = planning.into_parts();
@@ -200,13 +199,12 @@ impl Prepared {
 
 impl<'a> Planning<'a> {
     pub(super) fn over(
-        vault: &'a Vault,
         keys: &'a Keys,
         overlay: Overlay,
         counters: Counters,
         entropy: &'a mut dyn Entropy,
     ) -> Self {
-        Self { vault, keys, overlay, counters, entropy, entries: Vec::new() }
+        Self { keys, overlay, counters, entropy, entries: Vec::new() }
     }
 
     pub(super) fn into_parts(self) -> (Writes, Vec<(Vec<u8>, LeafHash)>) {

@@ -216,7 +216,7 @@ impl Vault {
         for _ in 0..=CONFLICT_RETRIES_MAX {
             let overlay = Overlay::read(self.store(), wanted.to_vec())
                 .map_err(|fault| self.own_fault(lane, fault, None))?;
-            let mut planning = Planning::over(self, keys, overlay, Counters::default(), entropy);
+            let mut planning = Planning::over(keys, overlay, Counters::default(), entropy);
             let entries = plan(&mut planning)?;
             entries.iter().for_each(|entry| planning.enter(entry));
             let (mut writes, entries) = planning.into_parts();

@@ -67,7 +67,7 @@ impl Vault {
         let account = Account::of(&policy, principal.as_ref(), caller);
         let items = u32::try_from(request.items()).unwrap_or(u32::MAX);
         let mut draft = draft(&policy, principal.as_ref(), caller, &request, now);
-        let work = Preparing { vault: self, keys: &keys, policy: &policy, principal, now, entropy }
+        let work = Preparing { keys: &keys, policy: &policy, principal, now, entropy }
             .work(request, &mut draft)
             .unwrap_or_else(Work::Refused);
         Prepared { at: now, items, account, draft, work }
@@ -99,7 +99,6 @@ pub(super) fn identity_hash(caller: &Identity) -> [u8; 32] {
 
 /// All that preparing one call needs.
 pub(super) struct Preparing<'a> {
-    pub(super) vault: &'a Vault,
     pub(super) keys: &'a Keys,
     pub(super) policy: &'a Policy,
     pub(super) principal: Option<Arc<Principal>>,

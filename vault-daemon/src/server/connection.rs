@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -69,7 +68,7 @@ async fn shake_hands(stream: std::net::TcpStream, core: &Core) -> Result<Admitte
     let mut phase = core.phase.clone();
     let stream = tokio::select! {
         shaken = timeout(core.options.handshake_timeout, handshake) => {
-            shaken.map_err(|_| Refused::Timeout)?.map_err(|error| refusal(&error))?
+            shaken.map_err(|_| Refused::Timeout)?.map_err(|error| Refused::from_handshake(&error))?
         }
         _ = draining(&mut phase) => return Err(Refused::Connections),
     };
@@ -79,11 +78,6 @@ async fn shake_hands(stream: std::net::TcpStream, core: &Core) -> Result<Admitte
     }
     let peer = core.door.admit(connection)?;
     Ok(Admitted { stream, peer })
-}
-
-/// tokio-rustls hides the TLS error in an I/O error; a broken transport counts as a failed protocol too.
-fn refusal(_error: &io::Error) -> Refused {
-    Refused::Protocol
 }
 
 async fn serve(admitted: Admitted, core: &Core) -> Ending {

@@ -135,8 +135,8 @@ fn a_verifier_key_has_one_text() {
 
 #[test]
 fn an_origin_is_visible_ascii_without_plus() {
-    for wrong in ["", " ", "a b", "a+b", "a\n", "ä", &"x".repeat(129)] {
+    for wrong in ["", " ", "a b", "a+b", "a\n", "ä", &"x".repeat(81)] {
         assert!(Origin::parse(wrong).is_err());
     }
-    assert!(Origin::parse(&"x".repeat(128)).is_ok());
+    assert!(Origin::parse(&"x".repeat(80)).is_ok());
 }

@@ -198,6 +198,7 @@ fn codes_never_change() {
         [
             (1, "DONE"),
             (2, "REPLAYED"),
+            (3, "EXISTING"),
             (16, "DENIED"),
             (17, "UNKNOWN_TOKEN"),
             (18, "QUOTA"),

@@ -1,0 +1,98 @@
+//! The keeper: once a second it signs and anchors, sweeps, resumes a suspended vault, seals one in doubt.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use vault_core::crypto::SystemEntropy;
+use vault_core::vault::{Health, Vault};
+
+use crate::custody::Custody;
+use crate::lane::Lane;
+use crate::telemetry::Metrics;
+
+/// How far behind the log checkpoint and anchor may be.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// The keeper's thread; it ends when this is dropped.
+pub(crate) struct Keeper {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Rounds {
+    custody: Arc<Custody>,
+    lane: Arc<Lane>,
+    metrics: Arc<Metrics>,
+    was_suspended: bool,
+}
+
+impl Keeper {
+    /// Starts the rounds.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn start(custody: Arc<Custody>, lane: Arc<Lane>, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let (stop, stopped) = mpsc::channel::<()>();
+        let mut rounds = Rounds { custody, lane, metrics, was_suspended: false };
+        let walk = move || {
+            while stopped.recv_timeout(ROUND) == Err(RecvTimeoutError::Timeout) {
+                rounds.walk();
+            }
+        };
+        let thread = thread::Builder::new().name("vaultd-keeper".to_owned()).spawn(walk)?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Rounds {
+    fn walk(&mut self) {
+        let Some(vault) = self.custody.open() else { return };
+        match vault.health() {
+            Health::Serving => self.keep(&vault),
+            Health::Suspended => self.resume(&vault),
+            Health::MustSeal => {}
+        }
+        let must_seal = vault.health() == Health::MustSeal;
+        // Sealing waits until nobody holds the vault any more.
+        drop(vault);
+        if must_seal {
+            self.metrics.alarm();
+            tracing::error!(event = "vault_sealed_itself", "the vault's integrity is in doubt");
+            self.custody.seal(&self.lane);
+        }
+    }
+
+    fn keep(&mut self, vault: &Vault) {
+        self.was_suspended = false;
+        if vault.keep().is_err() {
+            self.metrics.alarm();
+            tracing::error!(event = "anchor_unwritten", "the anchor file could not be written");
+        }
+        if let Err(error) = vault.sweep(self.custody.now(), &mut SystemEntropy::new()) {
+            tracing::warn!(event = "sweep_failed", reason = error.reason());
+        }
+    }
+
+    fn resume(&mut self, vault: &Vault) {
+        if !self.was_suspended {
+            self.was_suspended = true;
+            self.metrics.alarm();
+            tracing::error!(event = "vault_suspended", "the store is away");
+        }
+        if vault.resume() == Health::Serving {
+            tracing::info!(event = "vault_resumed", "the store is back");
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

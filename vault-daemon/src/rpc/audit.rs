@@ -1,0 +1,125 @@
+//! `vault.v1.Audit`: entries for auditors, checkpoints and proofs for whoever holds a receipt.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+use vault_core::audit::{Actor, Entry, LeafHash, LoggedEntry};
+use vault_core::crypto::RecordState;
+use vault_core::error::{Error, Invalid};
+use vault_core::policy::Grant;
+use vault_core::vault::{Reply, Request as Ask};
+use vault_proto::v1 as wire;
+use vault_proto::v1::audit_server::Audit;
+
+use super::calls::Calls;
+use super::status::status;
+use super::values;
+
+/// Entries of a listing that asks for no number.
+const PAGE_SIZE: usize = 100;
+
+impl Calls {
+    /// Passes the door for a right that concerns no record; the grant then opens the log.
+    async fn granted<M>(&self, rpc: &'static str, request: Request<M>, ask: Ask) -> Result<Arc<Grant>, Status> {
+        match self.call(rpc, request, |_| Ok(ask)).await? {
+            (Reply::Granted(grant), _) => Ok(grant),
+            _ => Err(status(&Error::Bug)),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Audit for Calls {
+    async fn list_entries(
+        &self,
+        request: Request<wire::ListEntriesRequest>,
+    ) -> Result<Response<wire::ListEntriesResponse>, Status> {
+        let (from, size) = (request.get_ref().start_index, request.get_ref().page_size);
+        let grant = self.granted("ListEntries", request, Ask::ReadLog).await?;
+        let limit = if size == 0 { PAGE_SIZE } else { usize::try_from(size).unwrap_or(usize::MAX) };
+        let vault = self.custody.vault().map_err(|error| status(&error))?;
+        let listing = vault.entries(&grant, from, limit).map_err(|error| status(&error))?;
+        Ok(Response::new(wire::ListEntriesResponse {
+            entries: listing.entries.into_iter().map(wire_entry).collect(),
+            next_index: listing.next,
+            log_size: listing.size,
+            origin: vault.origin().as_str().to_owned(),
+        }))
+    }
+
+    async fn get_checkpoint(
+        &self,
+        request: Request<wire::GetCheckpointRequest>,
+    ) -> Result<Response<wire::GetCheckpointResponse>, Status> {
+        self.granted("GetCheckpoint", request, Ask::Prove).await?;
+        let vault = self.custody.vault().map_err(|error| status(&error))?;
+        Ok(Response::new(wire::GetCheckpointResponse { checkpoint: vault.checkpoint().as_ref().to_owned() }))
+    }
+
+    async fn prove_inclusion(
+        &self,
+        request: Request<wire::ProveInclusionRequest>,
+    ) -> Result<Response<wire::ProveInclusionResponse>, Status> {
+        let index = request.get_ref().index;
+        let leaf = LeafHash::try_from(request.get_ref().leaf_hash.as_slice())
+            .map_err(|_| status(&Error::Invalid(Invalid::LeafHashMismatch)))?;
+        let grant = self.granted("ProveInclusion", request, Ask::Prove).await?;
+        let vault = self.custody.vault().map_err(|error| status(&error))?;
+        let proof = vault.prove_inclusion(&grant, index, &leaf).map_err(|error| status(&error))?;
+        let hashes = proof.hashes.iter().map(|hash| hash.to_vec()).collect();
+        Ok(Response::new(wire::ProveInclusionResponse { hashes, checkpoint: proof.checkpoint }))
+    }
+
+    async fn prove_consistency(
+        &self,
+        request: Request<wire::ProveConsistencyRequest>,
+    ) -> Result<Response<wire::ProveConsistencyResponse>, Status> {
+        let (from, to) = (request.get_ref().from_size, request.get_ref().to_size);
+        let grant = self.granted("ProveConsistency", request, Ask::Prove).await?;
+        let vault = self.custody.vault().map_err(|error| status(&error))?;
+        let hashes = vault.prove_consistency(&grant, from, to).map_err(|error| status(&error))?;
+        let hashes = hashes.iter().map(|hash| hash.to_vec()).collect();
+        Ok(Response::new(wire::ProveConsistencyResponse { hashes }))
+    }
+}
+
+fn wire_entry(logged: LoggedEntry) -> wire::Entry {
+    let LoggedEntry { index, entry, .. } = logged;
+    let released = entry.outcome.released();
+    wire::Entry {
+        index,
+        raw: entry.to_bytes(),
+        id: entry.id.to_vec(),
+        create_time: Some(values::wire_time(entry.at)),
+        actor: Some(actor(&entry)),
+        tenant: name(entry.tenant.as_ref().map(|tenant| tenant.as_str())),
+        action: entry.action.as_str().to_owned(),
+        class: entry.class.map_or(wire::Class::Unspecified, values::wire_class).into(),
+        token: entry.token.map(|token| token.to_text()).unwrap_or_default(),
+        record_version: entry.record_version,
+        record_state: RecordState::from_code(entry.record_state)
+            .map_or(wire::RecordState::Unspecified, values::wire_state)
+            .into(),
+        key_version: entry.key_version,
+        purpose: name(entry.purpose.as_ref().map(|purpose| purpose.as_str())),
+        recipient: name(entry.recipient.as_ref().map(|recipient| recipient.as_str())),
+        reference: name(entry.reference.as_ref().map(|reference| reference.as_str())),
+        outcome: entry.outcome.reason().to_owned(),
+        released,
+        count: entry.count,
+        policy_hash: entry.policy.to_vec(),
+        note: name(entry.note.as_ref().map(|note| note.as_str())),
+    }
+}
+
+fn actor(entry: &Entry) -> wire::entry::Actor {
+    match &entry.actor {
+        Actor::Principal(id) => wire::entry::Actor::Principal(id.as_str().to_owned()),
+        Actor::Unknown { identity_hash } => wire::entry::Actor::UnknownIdentityHash(identity_hash.to_vec()),
+        Actor::Vault => wire::entry::Actor::Vault(true),
+    }
+}
+
+fn name(text: Option<&str>) -> String {
+    text.unwrap_or_default().to_owned()
+}

@@ -1,0 +1,103 @@
+//! `vault.v1.Custody`: the state of the vault, unsealing and sealing.
+
+use tonic::{Code, Request, Response, Status};
+use vault_core::error::{Error, Invalid};
+use vault_core::limits::{PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN};
+use vault_core::policy::Right;
+use vault_core::vault::{Request as Ask, UnsealError};
+use vault_proto::v1 as wire;
+use vault_proto::v1::custody_server::Custody as CustodyService;
+use zeroize::Zeroizing;
+
+use crate::custody::{Standing, UnsealRefused};
+
+use super::calls::{Calls, caller};
+use super::status::{status, status_with};
+use super::values;
+
+#[tonic::async_trait]
+impl CustodyService for Calls {
+    async fn get_status(
+        &self,
+        request: Request<wire::GetStatusRequest>,
+    ) -> Result<Response<wire::VaultStatus>, Status> {
+        let caller = caller(&request).map_err(|error| status(&error))?;
+        self.custody.decide(&caller, Right::Status).map_err(|error| status(&error))?;
+        self.vault_status()
+    }
+
+    async fn unseal(
+        &self,
+        request: Request<wire::UnsealRequest>,
+    ) -> Result<Response<wire::VaultStatus>, Status> {
+        let caller = caller(&request).map_err(|error| status(&error))?;
+        let passphrase = Zeroizing::new(std::mem::take(&mut request.into_inner().passphrase));
+        if !(PASSPHRASE_BYTES_MIN..=PASSPHRASE_BYTES_MAX).contains(&passphrase.len()) {
+            return Err(status(&Error::Invalid(Invalid::PassphraseLength)));
+        }
+        let custody = self.custody.clone();
+        // Argon2id takes a core's whole attention for a while: not this runtime's.
+        let unsealed = tokio::task::spawn_blocking(move || custody.unseal(&passphrase, &caller));
+        match unsealed.await {
+            Ok(Ok(())) => self.vault_status(),
+            Ok(Err(refused)) => Err(refused_status(&refused)),
+            Err(_) => Err(status(&Error::Bug)),
+        }
+    }
+
+    async fn seal(&self, request: Request<wire::SealRequest>) -> Result<Response<wire::VaultStatus>, Status> {
+        self.call("Seal", request, |message| {
+            let reason = values::text(&message.reason)?.ok_or(Invalid::FieldMissing)?;
+            Ok(Ask::Seal { reason: Some(reason) })
+        })
+        .await?;
+        let (custody, lane) = (self.custody.clone(), self.lane.clone());
+        match tokio::task::spawn_blocking(move || custody.seal(&lane)).await {
+            Ok(()) => self.vault_status(),
+            Err(_) => Err(status(&Error::Bug)),
+        }
+    }
+}
+
+impl Calls {
+    fn vault_status(&self) -> Result<Response<wire::VaultStatus>, Status> {
+        let facts = self.custody.facts().map_err(|problem| refused_status(&UnsealRefused::Vault(problem)))?;
+        let state = match facts.standing {
+            Standing::Sealed => wire::vault_status::State::Sealed,
+            Standing::Unsealed => wire::vault_status::State::Unsealed,
+            Standing::Suspended => wire::vault_status::State::Suspended,
+        };
+        Ok(Response::new(wire::VaultStatus {
+            state: state.into(),
+            environment: facts.environment,
+            vault_id: facts.vault_id,
+            seal_kind: facts.seal_kind.to_owned(),
+            seal_note: facts.seal_note.to_owned(),
+            keyring_generation: facts.keyring_generation,
+            log_origin: facts.log_origin.unwrap_or_default(),
+            log_size: facts.log_size.unwrap_or_default(),
+            log_verifier_key: facts.log_verifier_key.unwrap_or_default(),
+            store_kind: facts.store_kind.to_owned(),
+        }))
+    }
+}
+
+fn refused_status(refused: &UnsealRefused) -> Status {
+    let (code, reason) = match refused {
+        UnsealRefused::Busy => return status(&Error::Exhausted(vault_core::error::Exhausted::Busy)),
+        UnsealRefused::Denied(error) => return status(error),
+        UnsealRefused::Vault(error) => match error {
+            UnsealError::WrongPassphrase => (Code::PermissionDenied, "WRONG_PASSPHRASE"),
+            UnsealError::Keyring(_) => (Code::FailedPrecondition, "KEYRING_UNUSABLE"),
+            UnsealError::OldKeyring { .. } => (Code::FailedPrecondition, "KEYRING_OLD"),
+            UnsealError::Anchor(_) => (Code::FailedPrecondition, "ANCHOR_UNUSABLE"),
+            UnsealError::RolledBack { .. } => (Code::FailedPrecondition, "ROLLED_BACK"),
+            UnsealError::OtherOrigin => (Code::FailedPrecondition, "OTHER_ORIGIN"),
+            UnsealError::TenantChoice => (Code::FailedPrecondition, "TENANT_CHOICE"),
+            UnsealError::Log => (Code::DataLoss, "CORRUPT"),
+            UnsealError::Store(_) => (Code::Unavailable, "STORE"),
+            UnsealError::Commit(error) => return status(error),
+        },
+    };
+    status_with(code, reason, &refused.to_string())
+}

@@ -1,0 +1,70 @@
+//! The only map from a core error to a gRPC status.
+//!
+//! | core error | gRPC code | reasons |
+//! |---|---|---|
+//! | Invalid | INVALID_ARGUMENT | `PAN_LUHN`, `TOKEN_MALFORMED`, … |
+//! | UnknownToken | NOT_FOUND | `UNKNOWN_TOKEN` |
+//! | Denied | PERMISSION_DENIED | `DENIED` |
+//! | Exhausted | RESOURCE_EXHAUSTED | `QUOTA`, `BUSY` |
+//! | IdempotencyKeyReused | ALREADY_EXISTS | `IDEMPOTENCY_KEY_REUSED` |
+//! | State | FAILED_PRECONDITION | `SEALED`, `TOKEN_INACTIVE`, `NO_INDEX` |
+//! | Unavailable | UNAVAILABLE | `STORE`, `OUTCOME_UNKNOWN` |
+//! | Corrupt | DATA_LOSS | `CORRUPT` |
+//! | DeadlineExceeded | DEADLINE_EXCEEDED | `DEADLINE_EXCEEDED` |
+//! | Bug | INTERNAL | `BUG` |
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use vault_core::error::{Error, Exhausted};
+
+/// The domain of every `google.rpc.ErrorInfo`.
+pub const DOMAIN: &str = "vault.v1";
+
+/// How long a caller should wait before it asks again, where waiting helps and no window says better.
+const RETRY_AFTER_BUSY: Duration = Duration::from_millis(100);
+const RETRY_AFTER_STORE: Duration = Duration::from_secs(1);
+
+/// The gRPC code of an error.
+pub const fn code(error: &Error) -> Code {
+    match error {
+        Error::Invalid(_) => Code::InvalidArgument,
+        Error::UnknownToken => Code::NotFound,
+        Error::Denied => Code::PermissionDenied,
+        Error::Exhausted(_) => Code::ResourceExhausted,
+        Error::IdempotencyKeyReused => Code::AlreadyExists,
+        Error::State(_) => Code::FailedPrecondition,
+        Error::Unavailable(_) => Code::Unavailable,
+        Error::Corrupt => Code::DataLoss,
+        Error::DeadlineExceeded => Code::DeadlineExceeded,
+        Error::Bug => Code::Internal,
+    }
+}
+
+/// The status of an error, with its reason and, where waiting helps, how long.
+pub fn status(error: &Error) -> Status {
+    let mut details = ErrorDetails::with_error_info(error.reason(), DOMAIN, HashMap::new());
+    if let Some(delay) = retry_after(error) {
+        details.set_retry_info(Some(delay));
+    }
+    Status::with_error_details(code(error), error.to_string(), details)
+}
+
+fn retry_after(error: &Error) -> Option<Duration> {
+    match error {
+        Error::Exhausted(Exhausted::Quota { retry_after_seconds }) => {
+            Some(Duration::from_secs(u64::from(*retry_after_seconds)))
+        }
+        Error::Exhausted(Exhausted::Busy) => Some(RETRY_AFTER_BUSY),
+        Error::Unavailable(_) => Some(RETRY_AFTER_STORE),
+        _ => None,
+    }
+}
+
+/// A status outside the core's errors: why a vault stays sealed.
+pub fn status_with(code: Code, reason: &str, message: &str) -> Status {
+    let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(code, message, details)
+}
