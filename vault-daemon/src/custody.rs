@@ -89,7 +89,12 @@ pub struct Custody {
 
 impl Custody {
     /// A vault that starts sealed.
-    pub fn new(sealed: SealedVault, store: Arc<dyn Store>, policy: Arc<Policy>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        sealed: SealedVault,
+        store: Arc<dyn Store>,
+        policy: Arc<Policy>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             sealed,
             store,
@@ -161,7 +166,9 @@ impl Custody {
             keyring_generation: described.generation,
             log_origin: open.as_ref().map(|vault| vault.origin().as_str().to_owned()),
             log_size: open.as_ref().map(|vault| vault.tree_head().size),
-            log_verifier_key: open.as_ref().map(|vault| VerifierKey::new(vault.origin().clone(), vault.verifying_key()).to_string()),
+            log_verifier_key: open
+                .as_ref()
+                .map(|vault| VerifierKey::new(vault.origin().clone(), vault.verifying_key()).to_string()),
             store_kind: self.store.kind(),
         })
     }
@@ -250,6 +257,8 @@ impl Custody {
 /// The kind of a seal, and what it does not protect against.
 const fn seal_words(kind: SealKind) -> (&'static str, &'static str) {
     match kind {
-        SealKind::Passphrase(_) => ("passphrase", "one person who knows it opens the vault: not dual control"),
+        SealKind::Passphrase(_) => {
+            ("passphrase", "one person who knows it opens the vault: not dual control")
+        }
     }
 }

@@ -92,7 +92,13 @@ impl Site {
     /// [`InitError`].
     pub fn init(&self, config: &Config, seal: Seal<'_>, clock: &dyn Clock) -> Result<Vault, InitError> {
         let policy = Arc::clone(&self.policy);
-        self.sealed.init(config.vault.environment.clone(), seal, policy, clock.now(), &mut SystemEntropy::new())
+        self.sealed.init(
+            config.vault.environment.clone(),
+            seal,
+            policy,
+            clock.now(),
+            &mut SystemEntropy::new(),
+        )
     }
 
     /// Unseals in the name of the daemon itself.
@@ -107,7 +113,11 @@ impl Site {
     /// Refuses a keyring of another environment; a vault that does not exist yet is none.
     fn check_environment(&self, config: &Config) -> Result<(), StartError> {
         let found = self.sealed.describe()?.environment;
-        if found == config.vault.environment { Ok(()) } else { Err(StartError::Environment(found.to_string())) }
+        if found == config.vault.environment {
+            Ok(())
+        } else {
+            Err(StartError::Environment(found.to_string()))
+        }
     }
 }
 
@@ -126,7 +136,9 @@ pub fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, Fault> {
             let options = FjallOptions { cache_bytes, free_floor_bytes, ..FjallOptions::default() };
             Arc::new(FjallStore::open(&config.folder, options)?)
         }
-        Engine::Sled => Arc::new(SledStore::open(&config.folder, SledOptions { cache_bytes, free_floor_bytes })?),
+        Engine::Sled => {
+            Arc::new(SledStore::open(&config.folder, SledOptions { cache_bytes, free_floor_bytes })?)
+        }
     })
 }
 

@@ -36,14 +36,15 @@ pub const ENVIRONMENT: &str = "dev";
 pub const PRINCIPALS: [&str; 4] = ["checkout", "billing", "auditor", "custodian"];
 
 const MARK: &str = ".vaultd-dev";
-const MARK_TEXT: &str = "A throwaway vault of `vaultd dev`. Delete the whole folder when it is no longer needed.\n";
+const MARK_TEXT: &str =
+    "A throwaway vault of `vaultd dev`. Delete the whole folder when it is no longer needed.\n";
 const POLICY: &str = include_str!("dev/policy.toml");
 /// Below the 7 days of short-lived certificates; made anew whenever the folder is opened.
 const CERTIFICATE_HOURS: u64 = 6 * 24;
 const PASSPHRASE_RANDOM_BYTES: usize = 16;
 /// A throwaway vault may live on a nearly full laptop.
-const FREE_SPACE_FLOOR_MIB: u64 = 64;
-const CACHE_MIB: u64 = 32;
+const FREE_SPACE_FLOOR_MIB: u64 = 512;
+const CACHE_MIB: u64 = 64;
 
 /// Why there is no throwaway vault.
 #[derive(Debug, Error)]
@@ -77,7 +78,8 @@ impl DevFolder {
         if fs::read_to_string(path.join(MARK)).is_ok_and(|text| text == MARK_TEXT) {
             return Ok(folder);
         }
-        let is_free = fs::read_dir(path).map_or_else(|_| !path.exists(), |mut inside| inside.next().is_none());
+        let is_free =
+            fs::read_dir(path).map_or_else(|_| !path.exists(), |mut inside| inside.next().is_none());
         if !is_free {
             return Err(DevError::NotOurs(path.to_owned()));
         }

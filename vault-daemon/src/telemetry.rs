@@ -119,8 +119,18 @@ impl Exposition {
     fn write_connections(&self, text: &mut String) {
         let counters = &self.connections;
         gauge(text, "vaultd_connections", "Connections open now", counters.open());
-        counter(text, "vaultd_connections_accepted", "Connections taken from the kernel", counters.accepted());
-        counter(text, "vaultd_connections_admitted", "Connections that passed handshake and door", counters.admitted());
+        counter(
+            text,
+            "vaultd_connections_accepted",
+            "Connections taken from the kernel",
+            counters.accepted(),
+        );
+        counter(
+            text,
+            "vaultd_connections_admitted",
+            "Connections that passed handshake and door",
+            counters.admitted(),
+        );
         counter(text, "vaultd_accept_errors", "Failed accepts", counters.accept_errors());
         text.push_str("# HELP vaultd_connections_ended Admitted connections that ended\n");
         text.push_str("# TYPE vaultd_connections_ended counter\n");
@@ -141,7 +151,12 @@ impl Exposition {
     fn write_vault(&self, text: &mut String) {
         let standing = self.custody.standing();
         gauge(text, "vaultd_unsealed", "1 while calls are served", u64::from(standing == Standing::Unsealed));
-        gauge(text, "vaultd_suspended", "1 while the store is away", u64::from(standing == Standing::Suspended));
+        gauge(
+            text,
+            "vaultd_suspended",
+            "1 while the store is away",
+            u64::from(standing == Standing::Suspended),
+        );
         if let Some(vault) = self.custody.open() {
             gauge(text, "vaultd_log_entries", "Durable entries of the audit log", vault.tree_head().size);
             gauge(text, "vaultd_keyring_generation", "Generation of the keyring", vault.keyring_generation());

@@ -1,6 +1,10 @@
 //! Reading the log: entries for auditors, proofs for whoever holds a receipt.
 
-use crate::audit::{self, LeafHash, LogFault, LogSource, LoggedEntry, Origin, TreeHead};
+use std::io::Write;
+
+use crate::audit::{
+    self, ExportError, LeafHash, LogFault, LogSource, LoggedEntry, Origin, TreeHead, VerifierKey,
+};
 use crate::data::TenantId;
 use crate::error::{Error, Invalid, Unavailable};
 use crate::limits::AUDIT_ENTRIES_MAX;
@@ -127,6 +131,17 @@ impl Vault {
             return Ok(head);
         }
         audit::consistency_proof(&self.log(), size, &head).map(|proof| proof.from).map_err(log_fault)
+    }
+
+    /// Writes the log for verification elsewhere: signed checkpoint and all entries up to it, no value among them. For
+    /// the operator who has just opened the vault; callers with a grant use [`Vault::entries`].
+    ///
+    /// # Errors
+    /// [`ExportError`] when the log cannot be read, is damaged, or `out` fails.
+    pub fn export_log(&self, out: &mut dyn Write) -> Result<TreeHead, ExportError> {
+        let published = self.covering(self.tree_head().size);
+        let key = VerifierKey::new(self.origin.clone(), self.verifying_key());
+        audit::write_export(&self.log(), &key, &published.note, out)
     }
 
     pub(super) fn log(&self) -> StoredLog<'_> {

@@ -20,7 +20,12 @@ const PAGE_SIZE: usize = 100;
 
 impl Calls {
     /// Passes the door for a right that concerns no record; the grant then opens the log.
-    async fn granted<M>(&self, rpc: &'static str, request: Request<M>, ask: Ask) -> Result<Arc<Grant>, Status> {
+    async fn granted<M>(
+        &self,
+        rpc: &'static str,
+        request: Request<M>,
+        ask: Ask,
+    ) -> Result<Arc<Grant>, Status> {
         match self.call(rpc, request, |_| Ok(ask)).await? {
             (Reply::Granted(grant), _) => Ok(grant),
             _ => Err(status(&Error::Bug)),

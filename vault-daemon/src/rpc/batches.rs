@@ -55,7 +55,12 @@ impl Batches for Calls {
                 within_bounds(message.items.len())?;
                 let reference = values::text(&message.reference)?;
                 let items = message.items.iter().map(|item| Token::parse(&item.token)).collect();
-                Ok(Ask::Detokenize { items, purpose: message.purpose, recipient: message.recipient, reference })
+                Ok(Ask::Detokenize {
+                    items,
+                    purpose: message.purpose,
+                    recipient: message.recipient,
+                    reference,
+                })
             })
             .await?;
         let Reply::Detokenized(released) = reply else { return Err(status::status(&Error::Bug)) };

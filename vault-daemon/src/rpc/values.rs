@@ -36,7 +36,9 @@ fn expiry(expiry: &wire::Expiry) -> Result<Expiry, Invalid> {
 pub(super) fn bare_value(wire_value: Option<&wire::Value>) -> Result<Value, Invalid> {
     let value = value(wire_value)?;
     match &value {
-        Value::Pan(card) if card.expiry.is_some() || card.cardholder_name.is_some() => Err(Invalid::WrongClass),
+        Value::Pan(card) if card.expiry.is_some() || card.cardholder_name.is_some() => {
+            Err(Invalid::WrongClass)
+        }
         _ => Ok(value),
     }
 }
@@ -66,10 +68,10 @@ pub(super) fn wire_value(value: &Value) -> wire::Value {
     let kind = match value {
         Value::Pan(card) => wire::value::Kind::Card(wire::Card {
             pan: card.pan.expose_digits().to_vec(),
-            expiry: card.expiry.as_ref().map(|expiry| wire::Expiry {
-                month: expiry.expose_month(),
-                year: expiry.expose_year(),
-            }),
+            expiry: card
+                .expiry
+                .as_ref()
+                .map(|expiry| wire::Expiry { month: expiry.expose_month(), year: expiry.expose_year() }),
             cardholder_name: card.cardholder_name.as_ref().map(|name| name.expose_bytes().to_vec()),
         }),
         Value::Ssn(ssn) => wire::value::Kind::Ssn(wire::Ssn { number: ssn.expose_digits().to_vec() }),

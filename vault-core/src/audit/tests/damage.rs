@@ -103,7 +103,9 @@ fn missing_short_and_exchanged_rows_are_noticed() {
     });
     for end in log.rows.pages.keys() {
         noticed("page missing", &|rows| drop(rows.pages.remove(end)));
-        noticed("page short", &|rows| { rows.pages.get_mut(end).unwrap().pop(); });
+        noticed("page short", &|rows| {
+            rows.pages.get_mut(end).unwrap().pop();
+        });
         noticed("page long", &|rows| rows.pages.get_mut(end).unwrap().push(0));
         noticed("page empty", &|rows| rows.pages.get_mut(end).unwrap().clear());
         noticed("page moved", &|rows| {
@@ -123,7 +125,9 @@ fn a_restore_needs_every_row_of_its_open_tiles() {
     };
     refused(&|rows| drop(rows.tiles.remove(&(0, 1))));
     refused(&|rows| drop(rows.pages.pop_last()));
-    refused(&|rows| { rows.pages.last_entry().unwrap().get_mut().pop(); });
+    refused(&|rows| {
+        rows.pages.last_entry().unwrap().get_mut().pop();
+    });
 }
 
 /// A head put back to an older one leaves the newer pages behind.
