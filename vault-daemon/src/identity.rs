@@ -211,9 +211,9 @@ impl Period {
         }
     }
 
-    /// How long it lasts, as certificates count (RFC 5280 section 4.1.2.5: both ends inclusive).
+    /// From its beginning to its end.
     pub(crate) const fn seconds(self) -> u64 {
-        self.not_after.saturating_sub(self.not_before).saturating_add(1)
+        self.not_after.saturating_sub(self.not_before)
     }
 }
 
