@@ -65,7 +65,7 @@ fn walked() -> Vec<String> {
                 true if !hidden => folders.push(entry.path()),
                 true => {}
                 false => {
-                    found.push(entry.path().strip_prefix(root()).unwrap().to_string_lossy().into_owned())
+                    found.push(entry.path().strip_prefix(root()).unwrap().to_string_lossy().into_owned());
                 }
             }
         }

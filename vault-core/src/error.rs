@@ -44,6 +44,7 @@ pub enum Error {
 /// What is wrong with a request. [`Invalid::reason`] is part of the API and never changes its meaning.
 #[derive(Clone, Copy, Debug, Eq, Error, Hash, PartialEq)]
 #[repr(u8)]
+#[allow(clippy::enum_variant_names, reason = "named after the reasons of the API, which end so")]
 pub enum Invalid {
     /// Not 12–19 digits with single spaces or hyphens.
     #[error("a PAN has 12 to 19 digits, with at most single spaces or hyphens between them")]

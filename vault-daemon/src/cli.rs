@@ -19,6 +19,8 @@ use zeroize::Zeroizing;
 
 /// What every command ends with.
 type Done = Result<(), Box<dyn Error>>;
+/// Wiped when dropped.
+type Passphrase = Zeroizing<Vec<u8>>;
 
 /// A payment tokenization vault: card numbers and SSNs become tokens.
 #[derive(Parser)]
@@ -110,7 +112,7 @@ impl WithConfig {
 
 impl WithPassphrase {
     /// The configuration, with the passphrase from wherever it was said to be.
-    fn load(&self) -> Result<(Config, Zeroizing<Vec<u8>>), Box<dyn Error>> {
+    fn load(&self) -> Result<(Config, Passphrase), Box<dyn Error>> {
         let mut config = self.config.load()?;
         if let Some(file) = &self.passphrase_file {
             config.seal.passphrase_file = Some(file.clone());

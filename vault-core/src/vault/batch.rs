@@ -85,7 +85,7 @@ impl Vault {
         }
         let overlay = match Overlay::read(self.store(), wanted) {
             Ok(overlay) => overlay,
-            Err(fault) => return self.read_fault(lane, fault),
+            Err(fault) => return self.read_fault(lane, &fault),
         };
         if after_conflict && overlay.value(&lane.head_key) != Ok(Some(lane.head.as_slice())) {
             // Someone else wrote this log: two histories of one origin.
@@ -97,7 +97,7 @@ impl Vault {
         let planned: Vec<Planned> = calls.iter().map(|call| planning.call(call)).collect();
         planning.flush_counters();
         let (writes, entries) = planning.into_parts();
-        self.commit_planned(lane, planned, writes, entries)
+        self.commit_planned(lane, planned, writes, &entries)
     }
 
     fn commit_planned(
@@ -105,13 +105,13 @@ impl Vault {
         lane: &mut Lane,
         planned: Vec<Planned>,
         mut writes: Writes,
-        entries: Vec<(Vec<u8>, LeafHash)>,
+        entries: &[(Vec<u8>, LeafHash)],
     ) -> Attempt {
         let leaves: Vec<LeafHash> = entries.iter().map(|(_, leaf)| *leaf).collect();
         if entries.is_empty() {
             return self.commit_counters(lane, planned, &writes);
         }
-        let Ok(staged) = lane.log.stage(&entries) else {
+        let Ok(staged) = lane.log.stage(entries) else {
             return Attempt::Fault(Error::Bug);
         };
         lane.add_log_writes(&staged, &mut writes);
@@ -122,7 +122,7 @@ impl Vault {
                 Attempt::Done(self.outcomes(planned, first, &leaves))
             }
             Ok(Commit::Conflict) => Attempt::Conflict,
-            Err(fault) => self.commit_fault(lane, fault, staged),
+            Err(fault) => self.commit_fault(lane, &fault, staged),
         }
     }
 
@@ -131,7 +131,7 @@ impl Vault {
         match self.store().commit(writes) {
             Ok(Commit::Done) => Attempt::Done(self.outcomes(planned, 0, &[])),
             Ok(Commit::Conflict) => Attempt::Conflict,
-            Err(fault) => self.read_fault(lane, fault),
+            Err(fault) => self.read_fault(lane, &fault),
         }
     }
 
@@ -147,7 +147,7 @@ impl Vault {
         planned.into_iter().map(outcome).collect()
     }
 
-    fn read_fault(&self, lane: &mut Lane, fault: Fault) -> Attempt {
+    fn read_fault(&self, lane: &mut Lane, fault: &Fault) -> Attempt {
         match fault {
             Fault::Corrupt(_) => self.must_seal(lane),
             Fault::Unavailable(_) | Fault::Unknown(_) | Fault::Misuse(_) => self.suspend(lane, None),
@@ -155,7 +155,7 @@ impl Vault {
         Attempt::Fault(Error::Unavailable(Unavailable::Store))
     }
 
-    fn commit_fault(&self, lane: &mut Lane, fault: Fault, staged: Staged) -> Attempt {
+    fn commit_fault(&self, lane: &mut Lane, fault: &Fault, staged: Staged) -> Attempt {
         match fault {
             Fault::Misuse(_) => Attempt::Fault(Error::Bug),
             Fault::Unavailable(_) => {

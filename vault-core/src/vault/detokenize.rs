@@ -56,7 +56,7 @@ impl Preparing<'_> {
         items: Vec<Result<Token, Invalid>>,
         purpose: &str,
         recipient: &str,
-        reference: Option<CallerText>,
+        reference: Option<&CallerText>,
         draft: &mut Entry,
     ) -> Result<PreparedDetokenize, Error> {
         let mut decisions = Decisions { pan: None, ssn: None };
@@ -68,7 +68,7 @@ impl Preparing<'_> {
                     class: Some(class),
                     purpose: Some(purpose),
                     recipient: Some(recipient),
-                    reference: reference.clone(),
+                    reference: reference.cloned(),
                 })
                 .map(Arc::new)
             });

@@ -46,7 +46,7 @@ const CLASS_MAC_BYTES: usize = 1 + 4 + 32;
 impl Preparing<'_> {
     pub(super) fn idempotency(
         &self,
-        text: CallerText,
+        text: &CallerText,
         rpc: Rpc,
         items: &[Result<NewValue, Invalid>],
     ) -> Result<PreparedIdempotency, Error> {

@@ -36,14 +36,17 @@ impl Vault {
     pub(super) fn open_with(
         &self,
         policy: Arc<Policy>,
-        entries: Vec<Entry>,
+        mut entries: Vec<Entry>,
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<(), UnsealError> {
+        let mut loaded = Entry::new(now, Actor::Vault, Action::PolicyLoaded);
+        loaded.policy = policy.short_hash();
+        entries.push(loaded);
         let mut lane = self.lane();
         let mut keys = self.keys_mut();
         keys.cover(&policy, self.custody.as_ref(), now, entropy)?;
-        self.enter_policy(&mut lane, &keys, &policy, entries, now, entropy)?;
+        self.enter_policy(&mut lane, &keys, &policy, &entries, entropy)?;
         keys.policy = policy;
         Ok(())
     }
@@ -53,8 +56,7 @@ impl Vault {
         lane: &mut Lane,
         keys: &Keys,
         policy: &Policy,
-        entries: Vec<Entry>,
-        now: Timestamp,
+        entries: &[Entry],
         entropy: &mut dyn Entropy,
     ) -> Result<(), UnsealError> {
         let choices: Vec<(Key, [u8; 2])> = policy
@@ -70,10 +72,7 @@ impl Vault {
             if changed {
                 return Err(Error::Denied);
             }
-            let mut entries = entries.clone();
-            let mut loaded = Entry::new(now, Actor::Vault, Action::PolicyLoaded);
-            loaded.policy = policy.short_hash();
-            entries.push(loaded);
+            let mut entries = entries.to_vec();
             for entry in &mut entries {
                 planning.entropy.fill(&mut entry.id).map_err(|_| Error::Bug)?;
             }

@@ -115,7 +115,7 @@ impl Preparing<'_> {
             }
             Request::Detokenize { items, purpose, recipient, reference } => {
                 draft.reference.clone_from(&reference);
-                self.detokenize(items, &purpose, &recipient, reference, draft).map(Work::Detokenize)
+                self.detokenize(items, &purpose, &recipient, reference.as_ref(), draft).map(Work::Detokenize)
             }
             Request::View { token, reference } => {
                 draft.reference = reference;

@@ -188,8 +188,7 @@ impl SealedVault {
     pub fn accept_anchor(
         &self,
         passphrase: &[u8],
-        size: u64,
-        reason: CallerText,
+        (size, reason): (u64, CallerText),
         policy: Arc<Policy>,
         now: Timestamp,
         entropy: &mut dyn Entropy,

@@ -23,7 +23,7 @@ impl Vault {
         let Some(found) = stored_head(self.store(), lane) else {
             return;
         };
-        let before = (lane.head_version > 0).then(|| lane.head.as_slice());
+        let before = (lane.head_version > 0).then_some(lane.head.as_slice());
         if found.as_deref() == before {
             lane.unknown = None;
             self.set_health(lane, Health::Serving);
@@ -31,7 +31,7 @@ impl Vault {
         }
         match lane.unknown.take() {
             Some(staged) if found.as_deref() == Some(staged.head.as_slice()) => {
-                self.resume_with(lane, staged)
+                self.resume_with(lane, staged);
             }
             _ => self.must_seal(lane),
         }

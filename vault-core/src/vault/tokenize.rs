@@ -53,7 +53,7 @@ impl Preparing<'_> {
                 // The right itself is checked before anything of the body is kept.
                 self.tokenize_right()?;
                 let rpc = if batch { Rpc::BatchTokenize } else { Rpc::Tokenize };
-                Some(self.idempotency(key, rpc, &items)?)
+                Some(self.idempotency(&key, rpc, &items)?)
             }
             None => None,
         };

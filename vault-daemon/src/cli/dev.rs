@@ -138,7 +138,7 @@ async fn show(folder: &Path) -> Done {
     };
     match checkout.detokenize(request).await {
         Err(status) if reason(&status).as_deref() == Some("DENIED") => {
-            println!("  DENIED, and the log says so")
+            println!("  DENIED, and the log says so");
         }
         Err(status) => return Err(refused("Detokenize", &status)),
         Ok(_) => return Err("checkout was let through".into()),

@@ -72,8 +72,7 @@ pub(super) fn anchor(command: &AnchorCommand) -> Done {
     let site = Site::open(&config)?;
     let vault = site.sealed.accept_anchor(
         &passphrase,
-        options.size,
-        reason,
+        (options.size, reason),
         site.policy,
         SystemClock.now(),
         &mut SystemEntropy::new(),

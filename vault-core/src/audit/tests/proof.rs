@@ -135,7 +135,8 @@ fn a_proof_reads_few_rows() {
     log.grow(300);
     let open = log.writer.open_tiles();
     for index in [0, 300, 65_535, 65_536, 69_900] {
-        (log.rows.tile_reads.take(), log.rows.page_reads.take());
+        log.rows.tile_reads.take();
+        log.rows.page_reads.take();
         inclusion_proof(&open.over(&log.rows), &log.writer.head(), index).unwrap();
         consistency_proof(&open.over(&log.rows), index + 1, &log.writer.head()).unwrap();
         let reads = log.rows.tile_reads.get();
