@@ -3,7 +3,7 @@
 //! sled's own `flush()` ends in `sync_file_range`, which leaves the disk's cache and the file's metadata
 //! behind: as it stands it loses acknowledged commits in a power cut. **The barrier**: at open, every file of
 //! the folder, the folder and its parent are synced; after every `flush()` an `fdatasync` on a descriptor of
-//! our own to `db`. Values longer than [`PIECE_BYTES`] are kept in pieces, since sled would put what does not
+//! our own to `db`. Values longer than a piece are kept in pieces, since sled would put what does not
 //! fit a quarter of a segment into files of their own (`blobs/`), which it never syncs.
 //!
 //! ```text
