@@ -1,0 +1,21 @@
+//! `find`.
+
+use vault_proto::v1::FindByValueRequest;
+use vault_proto::v1::tokenization_client::TokenizationClient;
+
+use crate::cli::Find;
+use crate::failure::Failure;
+use crate::output::Record;
+
+use super::{Session, timed, wire};
+
+/// Shows the token of a value, if there is one.
+pub(super) async fn run(session: &Session, options: Find) -> Result<(), Failure> {
+    let connector = session.connector()?;
+    let value = options.source.number(options.class)?;
+    let request = FindByValueRequest { value: Some(value), reference: options.reference };
+    let mut client = TokenizationClient::new(connector.connect().await?);
+    let answer = client.find_by_value(timed(request)).await?.into_inner();
+    let record = Record::new().flag("found", answer.found).text("token", answer.token);
+    session.output.write(&record.text("receipt", wire::receipt(answer.receipt.as_ref())))
+}

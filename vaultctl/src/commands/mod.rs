@@ -1,0 +1,74 @@
+//! One file per command.
+
+mod audit;
+mod batch;
+mod compare;
+mod completions;
+mod detokenize;
+mod find;
+mod seal;
+mod show;
+mod status;
+mod tokenize;
+mod unseal;
+mod wire;
+
+use std::time::Duration;
+
+use tonic::Request;
+use vault_proto::Connector;
+
+use crate::cli::{Audit, Cli, Command};
+use crate::connect::Connection;
+use crate::failure::Failure;
+use crate::output::Format;
+
+/// How long a call may take in all. Opening the vault takes a second of work on purpose.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What every command needs: a vault to ask and a way to answer.
+pub(crate) struct Session {
+    connection: Connection,
+    output: Format,
+}
+
+/// Does what was asked for.
+pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::usage(format!("cannot start: {error}")))?;
+    let session = Session { connection: cli.connection, output: cli.output };
+    runtime.block_on(session.run(cli.command))
+}
+
+impl Session {
+    /// The way to the vault that was named. Nothing is connected yet: what is wrong with the profile is told before
+    /// anybody is asked for a secret.
+    fn connector(&self) -> Result<Connector, Failure> {
+        self.connection.connector()
+    }
+
+    async fn run(&self, command: Command) -> Result<(), Failure> {
+        match command {
+            Command::Tokenize(options) => tokenize::run(self, options).await,
+            Command::Detokenize(options) => detokenize::run(self, options).await,
+            Command::Show(options) => show::run(self, options).await,
+            Command::Compare(options) => compare::run(self, options).await,
+            Command::Find(options) => find::run(self, options).await,
+            Command::Batch(options) => batch::run(self, options).await,
+            Command::Audit(Audit::Tail(options)) => audit::tail::run(self, &options).await,
+            Command::Audit(Audit::Prove(options)) => audit::prove::run(self, &options).await,
+            Command::Audit(Audit::Verify(options)) => audit::verify::run(self, &options).await,
+            Command::Status => status::run(self).await,
+            Command::Unseal(options) => unseal::run(self, &options).await,
+            Command::Seal(options) => seal::run(self, options).await,
+            Command::Completions(options) => completions::run(&options),
+        }
+    }
+}
+
+/// A call that is given up after a while.
+fn timed<M>(message: M) -> Request<M> {
+    let mut request = Request::new(message);
+    request.set_timeout(CALL_TIMEOUT);
+    request
+}

@@ -1,0 +1,38 @@
+//! `status`, and how the other commands of custodians answer.
+
+use vault_proto::v1::custody_client::CustodyClient;
+use vault_proto::v1::vault_status::State;
+use vault_proto::v1::{GetStatusRequest, VaultStatus};
+
+use crate::failure::Failure;
+use crate::output::Record;
+
+use super::{Session, timed};
+
+/// Shows in which state the vault is.
+pub(super) async fn run(session: &Session) -> Result<(), Failure> {
+    let mut client = CustodyClient::new(session.connector()?.connect().await?);
+    let answer = client.get_status(timed(GetStatusRequest {})).await?;
+    session.output.write(&record(answer.into_inner()))
+}
+
+/// A status as it is shown.
+pub(super) fn record(status: VaultStatus) -> Record {
+    let state = match status.state() {
+        State::Unspecified => "unknown",
+        State::Sealed => "sealed",
+        State::Unsealed => "unsealed",
+        State::Suspended => "suspended",
+    };
+    Record::new()
+        .text("state", state)
+        .text("environment", status.environment)
+        .text("vault_id", status.vault_id)
+        .text("seal_kind", status.seal_kind)
+        .text("seal_note", status.seal_note)
+        .count("keyring_generation", status.keyring_generation)
+        .text("log_origin", status.log_origin)
+        .count("log_size", status.log_size)
+        .text("log_verifier_key", status.log_verifier_key)
+        .text("store_kind", status.store_kind)
+}

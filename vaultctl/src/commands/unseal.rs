@@ -1,0 +1,18 @@
+//! `unseal`.
+
+use vault_proto::v1::UnsealRequest;
+use vault_proto::v1::custody_client::CustodyClient;
+
+use crate::cli::Unseal;
+use crate::failure::Failure;
+
+use super::{Session, status, timed};
+
+/// Gives the vault its passphrase, and shows its state then.
+pub(super) async fn run(session: &Session, options: &Unseal) -> Result<(), Failure> {
+    let connector = session.connector()?;
+    let passphrase = options.source.line("Passphrase: ")?;
+    let mut client = CustodyClient::new(connector.connect().await?);
+    let answer = client.unseal(timed(UnsealRequest { passphrase: passphrase.to_vec() })).await?;
+    session.output.write(&status::record(answer.into_inner()))
+}
