@@ -193,7 +193,7 @@ pub(crate) enum Audit {
 /// Options of `audit tail`.
 #[derive(Args)]
 pub(crate) struct Tail {
-    /// So many of the newest entries; those that another tenant's are among them are left out.
+    /// So many of the newest entries; those of other tenants among them are left out.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(crate) entries: u64,
     /// From this index on instead, to the end.

@@ -19,11 +19,13 @@ const PAGE_ENTRIES_MAX: u32 = 500;
 /// Shows the newest entries, up to what the log held when first asked: every reading adds an entry of its own.
 pub(in crate::commands) async fn run(session: &Session, options: &Tail) -> Result<(), Failure> {
     let mut client = AuditClient::new(session.connector()?.connect().await?);
-    let mut next = match options.start {
-        Some(start) => start,
-        None => page(&mut client, 0, 1).await?.log_size.saturating_sub(options.entries),
+    let (mut next, mut end) = match options.start {
+        Some(start) => (start, None),
+        None => {
+            let size = page(&mut client, 0, 1).await?.log_size;
+            (size.saturating_sub(options.entries), Some(size))
+        }
     };
-    let mut end = None;
     while end.is_none_or(|end| next < end) {
         let page = page(&mut client, next, PAGE_ENTRIES_MAX).await?;
         let end = *end.get_or_insert(page.log_size);

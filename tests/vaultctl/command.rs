@@ -1,0 +1,73 @@
+//! The program under test, built once, and what it said.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use std::{env, str};
+
+use serde_json::Value;
+
+/// The program as cargo builds it: another package's binary is not built for a test by itself.
+pub(crate) fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let cargo = env::var_os("CARGO").expect("run by cargo");
+        let arguments = ["build", "--package", "vaultctl", "--message-format", "json-render-diagnostics"];
+        let built = Command::new(cargo).args(arguments).stderr(Stdio::inherit()).output().unwrap();
+        assert!(built.status.success());
+        let messages = str::from_utf8(&built.stdout).unwrap().lines();
+        let messages = messages.map(|line| serde_json::from_str::<Value>(line).unwrap());
+        messages.filter_map(|message| Some(message["executable"].as_str()?.into())).next_back().unwrap()
+    })
+}
+
+/// What a run ended with.
+pub(crate) struct Said {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+impl Said {
+    fn new(output: &Output) -> Self {
+        let text = |bytes: &[u8]| str::from_utf8(bytes).unwrap().to_owned();
+        let code = output.status.code().expect("ended by itself");
+        Self { code, out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
+    /// A field of the answer, of a run that succeeded.
+    #[track_caller]
+    pub(crate) fn field(&self, name: &str) -> Value {
+        self.expect(0);
+        serde_json::from_str::<Value>(self.out.lines().last().unwrap()).unwrap()[name].clone()
+    }
+
+    /// As [`Said::field`], of a field that is a text.
+    #[track_caller]
+    pub(crate) fn text(&self, name: &str) -> String {
+        self.field(name).as_str().unwrap_or_else(|| panic!("no text {name} in {}", self.out)).to_owned()
+    }
+
+    /// Checks the exit code.
+    #[track_caller]
+    pub(crate) fn expect(&self, code: i32) -> &Self {
+        assert_eq!(self.code, code, "{}{}", self.out, self.err);
+        self
+    }
+}
+
+/// Runs the program with these arguments and this standard input.
+pub(crate) fn run(arguments: &[&str], input: &str) -> Said {
+    let mut child = Command::new(program())
+        .args(arguments)
+        .env_remove("VAULTCTL_PROFILE")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A program that refuses its arguments does not read, and the pipe breaks.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    Said::new(&child.wait_with_output().unwrap())
+}
