@@ -11,8 +11,8 @@ use rustix::termios::{LocalModes, tcgetattr};
 
 use crate::command::program;
 
-/// Runs the program at a terminal of its own, types `typed` as soon as `prompt` stands there, and gives all that was
-/// to be seen.
+/// Runs the program at a terminal of its own, types `typed` as soon as `prompt` stands there, and gives all
+/// that was to be seen.
 pub(crate) fn run(arguments: &[&str], prompt: &str, typed: &str) -> String {
     let own = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&own).unwrap();

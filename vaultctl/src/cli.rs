@@ -13,9 +13,9 @@ use crate::values::{Class, Source};
 
 /// The command line of the vault: tokens for values, values for tokens, and proofs of what happened.
 ///
-/// Values and passphrases come from a prompt, from standard input or from a file (--from), never from the command
-/// line. Exit codes: 0 done; 1 refused by the vault or not proven; 2 wrong command, file or terminal; 3 no vault
-/// reached.
+/// Values and passphrases come from a prompt, from standard input or from a file (--from), never from the
+/// command line. Exit codes: 0 done; 1 refused by the vault or not proven; 2 wrong command, file or terminal;
+/// 3 no vault reached.
 #[derive(Parser)]
 #[command(name = "vaultctl", version)]
 pub(crate) struct Cli {
@@ -281,8 +281,8 @@ fn complain_line_by_line(text: &str) {
     text.lines().filter(|line| !line.is_empty()).for_each(complain);
 }
 
-/// A complaint quotes the argument it is about, and that may be a value which should never have been there: every
-/// digit of what may be one is hidden.
+/// A complaint quotes the argument it is about, and that may be a value which should never have been there:
+/// every digit of what may be one is hidden.
 fn hide_numbers(text: &str) -> String {
     let hide = |word: &str| {
         let digits = word.chars().filter(char::is_ascii_digit).count();

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | 0 | done |
 //! | 1 | the vault refused, or a proof does not hold; the reason is printed |
-//! | 2 | the command, a file or the terminal: nothing was asked of the vault, or its answer could not be written |
+//! | 2 | the command, a file or the terminal; or the vault's answer could not be written |
 //! | 3 | no vault was reached, or the connection to it broke |
 
 use std::io::{self, Write as _};

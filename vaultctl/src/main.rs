@@ -1,8 +1,8 @@
 //! `vaultctl`: the command line for checkout, billing, auditors and custodians.
 //!
-//! A client like any other: it speaks `vault.v1` over mutual TLS and holds no key of the vault. What passes through
-//! it in the clear comes from a prompt, standard input or a file, never from the command line, where every process
-//! of the machine could read it; and goes to the terminal only when asked for by name.
+//! A client like any other: it speaks `vault.v1` over mutual TLS and holds no key of the vault. What passes
+//! through it in the clear comes from a prompt, standard input or a file, never from the command line, where
+//! every process of the machine could read it; and goes to the terminal only when asked for by name.
 //!
 //! ```text
 //! cli       what can be asked            values    secrets in, wire values out

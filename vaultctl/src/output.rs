@@ -171,7 +171,7 @@ impl Reveal {
     fn decide(self, terminal: bool) -> Result<bool, Failure> {
         if self.reveal && !terminal && !self.allow_pipe {
             return Err(Failure::usage(
-                "--reveal writes values in full to what is not a terminal; say --allow-pipe as well if that is meant",
+                "--reveal writes values in full to what is not a terminal; say --allow-pipe too if that is meant",
             ));
         }
         Ok(self.reveal)
@@ -189,8 +189,8 @@ pub(crate) fn mask(value: &[u8]) -> String {
     "*".repeat(value.len() - shown.len()) + &shown
 }
 
-/// Text as it may reach a terminal: what could move the cursor, change colours or turn the reading direction is
-/// written out as `\u{…}`.
+/// Text as it may reach a terminal: what could move the cursor, change colours or turn the reading direction
+/// is written out as `\u{…}`.
 pub(crate) fn clean(text: &str) -> Zeroizing<String> {
     let mut cleaned = Zeroizing::new(String::with_capacity(text.len()));
     for character in text.chars() {
@@ -203,7 +203,8 @@ pub(crate) fn clean(text: &str) -> Zeroizing<String> {
     cleaned
 }
 
-/// Neither a control character nor one of those that Unicode has for invisible or direction-changing formatting.
+/// Neither a control character nor one of those that Unicode has for invisible or direction-changing
+/// formatting.
 const fn is_harmless(character: char) -> bool {
     !matches!(
         character,

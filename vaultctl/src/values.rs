@@ -50,8 +50,8 @@ impl Source {
 
     /// A value to be stored: of a card, what is to be kept beside it as well.
     ///
-    /// A file has the number on its first line, the expiry on its second and the cardholder's name on its third; the
-    /// last two may be left out or empty. A prompt asks for them only when told to.
+    /// A file has the number on its first line, the expiry on its second and the cardholder's name on its
+    /// third; the last two may be left out or empty. A prompt asks for them only when told to.
     pub(crate) fn value(&self, class: Class, details: bool) -> Result<Value, Failure> {
         if class == Class::Ssn {
             return self.number(class);

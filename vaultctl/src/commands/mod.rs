@@ -41,8 +41,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 impl Session {
-    /// The way to the vault that was named. Nothing is connected yet: what is wrong with the profile is told before
-    /// anybody is asked for a secret.
+    /// The way to the vault that was named. Nothing is connected yet: what is wrong with the profile is told
+    /// before anybody is asked for a secret.
     fn connector(&self) -> Result<Connector, Failure> {
         self.connection.connector()
     }

@@ -16,7 +16,8 @@ use super::hex;
 /// The most entries that the vault gives at once.
 const PAGE_ENTRIES_MAX: u32 = 500;
 
-/// Shows the newest entries, up to what the log held when first asked: every reading adds an entry of its own.
+/// Shows the newest entries, up to what the log held when first asked: every reading adds an entry of its
+/// own.
 pub(in crate::commands) async fn run(session: &Session, options: &Tail) -> Result<(), Failure> {
     let mut client = AuditClient::new(session.connector()?.connect().await?);
     let (mut next, mut end) = match options.start {

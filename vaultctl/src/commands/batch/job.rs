@@ -1,10 +1,10 @@
 //! The secret of an unfinished batch, in a file beside its output: `OUT.job`.
 //!
-//! Every chunk has a name, which is its idempotency key: HMAC-SHA-256, under the job's own random key, of the whole
-//! input, the options and the chunk's number. The same chunk sent again has the same name, so that the vault answers
-//! what it answered before; another input has other names. Without the key a name tells nothing: an unkeyed hash of
-//! a file with one card number would be a hash of that card number (PCI DSS 3.5.1.1). The file goes when the batch
-//! is finished, and what the names were made from with it.
+//! Every chunk has a name, which is its idempotency key: HMAC-SHA-256, under the job's own random key, of the
+//! whole input, the options and the chunk's number. The same chunk sent again has the same name, so that the
+//! vault answers what it answered before; another input has other names. Without the key a name tells
+//! nothing: an unkeyed hash of a file with one card number would be a hash of that card number (PCI DSS
+//! 3.5.1.1). The file goes when the batch is finished, and what the names were made from with it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};

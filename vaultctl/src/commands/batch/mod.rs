@@ -26,8 +26,8 @@ use self::sheet::{Sheet, Verdict};
 use self::table::{Row, Table};
 use super::Session;
 
-/// Rows sent in one call. The vault takes up to 1,000; half of that loses less when a call is lost. Unfinished
-/// batches of an earlier release are numbered by it.
+/// Rows sent in one call. The vault takes up to 1,000; half of that loses less when a call is lost.
+/// Unfinished batches of an earlier release are numbered by it.
 const CHUNK_ROWS: u64 = 500;
 /// Times a call is made again when the vault asks to wait.
 const TRIES_MAX: u32 = 10;
@@ -89,7 +89,8 @@ impl Run {
     }
 }
 
-/// Makes a call, and again as often as the vault asks to wait a little. Right only for calls that may be repeated.
+/// Makes a call, and again as often as the vault asks to wait a little. Right only for calls that may be
+/// repeated.
 async fn patiently<T>(mut call: impl AsyncFnMut() -> Result<T, Status>) -> Result<T, Failure> {
     let mut tries = 1;
     loop {

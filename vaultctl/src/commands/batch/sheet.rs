@@ -3,8 +3,8 @@
 //! ```text
 //! row,<answers>,reason,receipt,batch
 //! ```
-//! `row` counts the input's rows from 1. A refused row has a reason and no answers. `receipt` is the row's place in
-//! the audit log, `batch` the name of its chunk.
+//! `row` counts the input's rows from 1. A refused row has a reason and no answers. `receipt` is the row's
+//! place in the audit log, `batch` the name of its chunk.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -137,7 +137,8 @@ impl Verdict {
     }
 }
 
-/// Cuts off what stands after the last line's end: a crash may leave half a line. Gives the length that is left.
+/// Cuts off what stands after the last line's end: a crash may leave half a line. Gives the length that is
+/// left.
 fn drop_torn_line(file: &mut File) -> io::Result<u64> {
     let length = file.metadata()?.len();
     let mut end = length;

@@ -7,7 +7,8 @@ use csv::{ByteRecord, ReaderBuilder};
 use crate::failure::Failure;
 use crate::values::{Secret, read_file};
 
-/// Bytes of an input file: some ten million card numbers. Held in memory, so that what is sent is what was checked.
+/// Bytes of an input file: some ten million card numbers. Held in memory, so that what is sent is what was
+/// checked.
 const TABLE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// A CSV file with a header and at least one row.
@@ -63,8 +64,8 @@ impl Table {
             if known.and_then(|name| self.column(name)) != Some(at) {
                 let names = names.join(", ");
                 return Err(Failure::usage(format!(
-                    "column {} of the input is none of {names}, or stands there twice; the first line must name \
-                     the columns",
+                    "column {} of the input is none of {names}, or stands there twice; the first line must \
+                     name the columns",
                     at + 1
                 )));
             }

@@ -68,8 +68,8 @@ impl Columns {
         })
     }
 
-    /// Whether every row can be sent. The vault judges the numbers; what it could not even be asked is told before
-    /// the first row is sent.
+    /// Whether every row can be sent. The vault judges the numbers; what it could not even be asked is told
+    /// before the first row is sent.
     fn check(&self, table: &Table) -> Result<(), Failure> {
         for (at, row) in (1..=table.rows()).zip(table.each_row()) {
             self.item(&row?, &[]).map_err(|failure| Failure::usage(format!("row {at}: {failure}")))?;
@@ -155,9 +155,8 @@ mod tests {
     #[test]
     fn a_column_ssn_makes_ssns() {
         let items = items("ssn\n078-05-1120\n").unwrap();
-        assert!(
-            matches!(&items[0].value.as_ref().unwrap().kind, Some(Kind::Ssn(ssn)) if ssn.number == b"078-05-1120")
-        );
+        let kind = &items[0].value.as_ref().unwrap().kind;
+        assert!(matches!(kind, Some(Kind::Ssn(ssn)) if ssn.number == b"078-05-1120"));
     }
 
     #[test]
