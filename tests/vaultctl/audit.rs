@@ -78,3 +78,25 @@ fn a_checkpoint_of_another_vault_s_log_is_not_believed() {
     let verify = ["audit", "verify", "--log-key", &site.log_key(), "--checkpoint", kept];
     assert!(site.run("auditor", &verify, "").expect(1).err.contains("not proven"));
 }
+
+#[test]
+fn an_export_verifies_with_what_was_kept_and_not_when_a_byte_is_changed() {
+    let site = Site::start();
+    let (key, kept) = (site.log_key(), site.file("kept"));
+    let kept = kept.to_str().unwrap();
+    site.run("auditor", &["audit", "verify", "--log-key", &key, "--keep", kept], "").expect(0);
+    let receipt = site.run("checkout", &["tokenize", "--from", "-"], PAN).text("receipt");
+    let (receipts, export) = (site.file("receipts"), site.file("export"));
+    fs::write(&receipts, format!("{receipt}\n")).unwrap();
+    let mut bytes = Vec::new();
+    site.vault.daemon().custody().vault().unwrap().export_log(&mut bytes).unwrap();
+    fs::write(&export, &bytes).unwrap();
+
+    let (export_path, receipts) = (export.to_str().unwrap(), receipts.to_str().unwrap());
+    let held = ["--checkpoint", kept, "--receipts", receipts, "--output", "json"];
+    let verify = [&["audit", "verify", "--log-key", &key, "--export", export_path][..], &held].concat();
+    assert_eq!(crate::run(&verify, "").field("receipts_found"), 1);
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&export, &bytes).unwrap();
+    assert!(crate::run(&verify, "").expect(1).err.contains("not proven"));
+}

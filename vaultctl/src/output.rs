@@ -171,7 +171,7 @@ impl Reveal {
     fn decide(self, terminal: bool) -> Result<bool, Failure> {
         if self.reveal && !terminal && !self.allow_pipe {
             return Err(Failure::usage(
-                "--reveal writes values in full to what is not a terminal; say --allow-pipe too if that is meant",
+                "--reveal writes values in full to what is no terminal; say --allow-pipe if that is meant",
             ));
         }
         Ok(self.reveal)
