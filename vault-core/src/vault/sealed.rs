@@ -311,7 +311,7 @@ impl SealedVault {
         };
         let head = opening.log.head();
         let source = StoredLog { store: self.store.as_ref(), origin: opening.log.origin() };
-        match audit::extends(&source, &head, &anchored) {
+        match audit::extends(&source, &anchored, &head) {
             Ok(Extension::Extends) => Ok(()),
             Ok(_) => Err(UnsealError::RolledBack { anchor_size: anchored.size, log_size: head.size }),
             Err(fault) => Err(log_error(fault)),
