@@ -48,6 +48,9 @@ pub(super) struct Options {
     /// The storage engine.
     #[arg(long, value_enum, default_value_t = Store::Fjall)]
     store: Store,
+    /// The least urgent events that are written to stderr.
+    #[arg(long, value_enum, default_value_t = Level::Warn)]
+    log_level: Level,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -56,8 +59,29 @@ enum Store {
     Sled,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl From<Level> for LogLevel {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Error => Self::Error,
+            Level::Warn => Self::Warn,
+            Level::Info => Self::Info,
+            Level::Debug => Self::Debug,
+            Level::Trace => Self::Trace,
+        }
+    }
+}
+
 pub(super) fn run(options: &Options) -> Done {
-    log_to_stderr(LogConfig { format: LogFormat::Text, level: LogLevel::Warn });
+    log_to_stderr(LogConfig { format: LogFormat::Text, level: options.log_level.into() });
     let temporary = TempDir::new()?;
     let path = options.dir.clone().unwrap_or_else(|| temporary.path().join("vaultd-dev"));
     let folder = DevFolder::open(&path)?;
