@@ -9,8 +9,12 @@
 //! commits. What fjall itself would not notice or would wait for without end is checked here:
 //!
 //! - a folder that lacks files of a complete store is refused instead of being filled with an empty one;
+//! - a commit that a power cut tore in the middle, on which fjall would refuse to open, is dropped;
 //! - a full disk is refused early: below the floor no commit begins;
 //! - a stalled background thread is waited for with a bound, before anything is written.
+//!
+//! Stated limit: some damaged version files end the process while fjall opens them (a panic, or memory beyond
+//! measure); no answer is given from them.
 
 use std::fs;
 use std::io;
@@ -27,7 +31,8 @@ use fjall::{
 };
 
 use super::folder::Folder;
-use super::{Change, Commit, Fault, Key, Row, Space, Store, Writes, row_from_bytes, row_to_bytes};
+use super::journal::discard_torn_tail;
+use super::{Change, Commit, Fault, Key, Row, Space, Store, Writes, row_from_bytes, row_to_bytes, unwinding};
 use crate::data::TenantId;
 use crate::limits::{SCAN_BYTES_MAX, SCAN_ROWS_MAX};
 
@@ -93,7 +98,7 @@ impl FjallStore {
         if !folder.is_born() {
             folder.bear(|unborn| Engine::create(unborn, &options))?;
         }
-        let engine = Engine::open(&folder.data(), &options)?;
+        let engine = unwinding(|| Engine::open(&folder.data(), &options))?;
         folder.sync_all()?;
         Ok(Self {
             folder,
@@ -213,7 +218,7 @@ impl Store for FjallStore {
         // The old engine must be gone, threads and lock and all, before a new one may read its files.
         drop(slot.take());
         self.folder.forget_cached()?;
-        let engine = Engine::open(&self.folder.data(), &self.options)?;
+        let engine = unwinding(|| Engine::open(&self.folder.data(), &self.options))?;
         self.folder.sync_all()?;
         *slot = Some(engine);
         self.since_space_check.store(SPACE_CHECK_BYTES, Ordering::Relaxed);
@@ -252,7 +257,7 @@ struct Engine {
 impl Engine {
     /// Creates all keyspaces and closes again.
     fn create(path: &Path, options: &FjallOptions) -> Result<(), Fault> {
-        let database = database(path, options)?;
+        let database = database(path, options).map_err(|error| fault(&error))?;
         for space in Space::ALL {
             keyspace(&database, space, options)?;
         }
@@ -262,7 +267,12 @@ impl Engine {
     /// Opens what was created completely.
     fn open(path: &Path, options: &FjallOptions) -> Result<Self, Fault> {
         complete(path)?;
-        let database = database(path, options)?;
+        let database = match database(path, options) {
+            // Never acknowledged: its sync did not return.
+            Err(fjall::Error::JournalRecovery(_)) if discard_torn_tail(path)? => database(path, options),
+            opened => opened,
+        }
+        .map_err(|error| fault(&error))?;
         let keyspaces: Result<Vec<_>, Fault> = Space::ALL
             .into_iter()
             .map(|space| {
@@ -336,7 +346,7 @@ impl Engine {
     }
 }
 
-fn database(path: &Path, options: &FjallOptions) -> Result<Database, Fault> {
+fn database(path: &Path, options: &FjallOptions) -> fjall::Result<Database> {
     Database::builder(path)
         .cache_size(options.cache_bytes)
         .worker_threads(options.worker_threads.max(1))
@@ -345,7 +355,6 @@ fn database(path: &Path, options: &FjallOptions) -> Result<Database, Fault> {
         .journal_compression(CompressionType::None)
         .manual_journal_persist(true)
         .open()
-        .map_err(|error| fault(&error))
 }
 
 fn keyspace(database: &Database, space: Space, options: &FjallOptions) -> Result<Keyspace, Fault> {
@@ -434,5 +443,50 @@ mod tests {
     #[test]
     fn conforms() {
         suite(&|| Box::new(TempDir::new().unwrap()));
+    }
+
+    /// The journal of a store with these commits, one large row each.
+    fn journal_of(folder: &Path, rows: &[(&[u8], u8)]) -> (std::path::PathBuf, Vec<u8>) {
+        let store = FjallStore::open(folder, small()).unwrap();
+        for (name, byte) in rows {
+            let key = Key::new(Space::LogPage, None, name);
+            let writes = [(key, Change::Insert(vec![*byte; 9_000]))].into_iter().collect();
+            assert_eq!(store.commit(&writes), Ok(Commit::Done));
+        }
+        drop(store);
+        let path = folder.join("fjall/0.jnl");
+        let bytes = fs::read(&path).unwrap();
+        (path, bytes)
+    }
+
+    fn position(journal: &[u8], byte: u8) -> usize {
+        journal.windows(100).position(|window| window.iter().all(|found| *found == byte)).unwrap()
+    }
+
+    fn found(folder: &Path, name: &[u8]) -> Result<bool, Fault> {
+        let store = FjallStore::open(folder, small())?;
+        Ok(store.read(&[Key::new(Space::LogPage, None, name)])?[0].is_some())
+    }
+
+    #[test]
+    fn a_torn_last_commit_is_dropped_and_the_store_opens() {
+        let folder = TempDir::new().unwrap();
+        let (path, mut journal) = journal_of(folder.path(), &[(b"whole", 0x55), (b"torn", 0xaa)]);
+        let middle = position(&journal, 0xaa) + 2_000;
+        journal[middle..middle + 512].fill(0);
+        fs::write(&path, &journal).unwrap();
+        assert_eq!(found(folder.path(), b"whole"), Ok(true));
+        assert_eq!(found(folder.path(), b"torn"), Ok(false));
+    }
+
+    #[test]
+    fn a_damaged_commit_before_the_last_is_refused_and_nothing_is_cut_off() {
+        let folder = TempDir::new().unwrap();
+        let (path, mut journal) = journal_of(folder.path(), &[(b"damaged", 0x55), (b"whole", 0xaa)]);
+        let middle = position(&journal, 0x55) + 2_000;
+        journal[middle] ^= 1;
+        fs::write(&path, &journal).unwrap();
+        assert!(matches!(found(folder.path(), b"whole"), Err(Fault::Corrupt(_))));
+        assert_eq!(fs::read(&path).unwrap(), journal);
     }
 }

@@ -20,6 +20,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -31,6 +32,7 @@ use crate::limits::{COMMIT_ROWS_MAX, ROW_KEY_BYTES_MAX, ROW_VALUE_BYTES_MAX};
 pub mod conformance;
 pub mod fjall;
 mod folder;
+mod journal;
 pub mod memory;
 pub mod rows;
 pub mod sled;
@@ -434,4 +436,10 @@ fn row_to_bytes(version: u64, value: &[u8]) -> Vec<u8> {
 fn row_from_bytes(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (version, value) = bytes.split_first_chunk()?;
     Some((u64::from_be_bytes(*version), value))
+}
+
+/// Turns a panic of an engine into a fault, where panics unwind. Where they abort, damaged files stop the
+/// process.
+fn unwinding<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Fault::Corrupt("the engine panicked".into())))
 }

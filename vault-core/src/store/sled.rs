@@ -18,7 +18,6 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
@@ -28,7 +27,7 @@ use std::time::Duration;
 use sled::{Batch, Db, IVec};
 
 use super::folder::{Folder, away};
-use super::{Commit, Fault, Key, Row, Space, Store, Writes};
+use super::{Commit, Fault, Key, Row, Space, Store, Writes, unwinding};
 use crate::data::TenantId;
 use crate::limits::{SCAN_BYTES_MAX, SCAN_ROWS_MAX};
 
@@ -376,11 +375,6 @@ fn wait_for_lock(path: &Path) -> Result<(), Fault> {
         }
     }
     Err(Fault::Unavailable("the engine does not let go of its lock".into()))
-}
-
-/// Turns a panic of sled into a fault, where panics unwind.
-fn unwinding<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Fault::Corrupt("the engine panicked".into())))
 }
 
 fn poisoned() -> Fault {
