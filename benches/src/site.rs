@@ -1,0 +1,42 @@
+//! The vault that is measured: the throwaway vault of `vaultd dev`, under a policy whose quotas are counted and never
+//! reached.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use vault_daemon::clock::SystemClock;
+use vault_daemon::dev::DevFolder;
+use vault_proto::Connector;
+
+use crate::Done;
+use crate::cli::ServeOptions;
+use crate::process::serve_until_told;
+
+/// The policy of `vaultd dev` with other quotas.
+pub(crate) const POLICY: &str = include_str!("policy.toml");
+/// The purpose of every detokenization.
+pub(crate) const PURPOSE: &str = "settlement";
+/// To whom the values go.
+pub(crate) const RECIPIENT: &str = "acquirer";
+/// As long as an order's number is.
+pub(crate) const REFERENCE: &str = "order-20417";
+
+/// Serves the vault in `folder`, which it makes.
+pub(crate) fn serve_vault(options: &ServeOptions) -> Done {
+    let folder = DevFolder::open(&options.folder)?;
+    fs::write(folder.path().join("policy.toml"), POLICY)?;
+    let daemon = folder.serve(options.store.engine(), Arc::new(SystemClock))?;
+    serve_until_told(daemon.local_addr())?;
+    daemon.stop();
+    Ok(())
+}
+
+/// A connector as `principal` to whatever serves at `address` with the folder's certificates.
+pub(crate) fn connector(folder: &Path, address: SocketAddr, principal: &str) -> Done<Connector> {
+    let read = |file: String| fs::read(folder.join("certs").join(file));
+    let certificate = read(format!("{principal}.pem"))?;
+    let key = read(format!("{principal}.key"))?;
+    Ok(Connector::new(&address.to_string(), &read("ca.pem".into())?, &certificate, &key)?)
+}
