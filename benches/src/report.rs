@@ -68,7 +68,7 @@ pub(crate) struct Surroundings {
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) measured: Vec<Measured>,
-    /// Syncs a second, of each round.
+    /// Syncs a second, before each setting of each round.
     pub(crate) syncs: Vec<f64>,
     pub(crate) core: Vec<CoreCost>,
 }

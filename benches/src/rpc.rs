@@ -35,26 +35,30 @@ pub(crate) fn run(options: &RpcOptions) -> Done {
     let clients = Clients::connect(&folder, vault.address(), echo.address(), options.seed)?;
     clients.fill(options.records())?;
     clients.fit_echoes()?;
-    let bench = Bench { vault, echo, clients, lasting: options.duration() };
+    let bench = Bench { clients, vault, echo, lasting: options.duration() };
     let others = bench.lasting.min(OTHERS_MAX);
 
     let before = bench.account()?;
     let mut report = Report { measured: settings(), ..Report::default() };
     for round in 0..options.rounds() {
-        report.syncs.push(disk::syncs_per_second(temporary.path(), others)?);
-        for (index, group) in report.measured.chunks_mut(SINGLE.len()).enumerate() {
+        let groups = report.measured.chunks_mut(SINGLE.len());
+        let a_part = others.div_f64(groups.len() as f64);
+        for (index, group) in groups.enumerate() {
+            // A little before each, so that the disk is seen under what the measurements see.
+            report.syncs.push(disk::syncs_per_second(temporary.path(), a_part)?);
             bench.measure(group, (round + index) % 2 == 1)?;
         }
     }
     let surroundings = Surroundings {
         in_memory: disk::is_in_memory(temporary.path())?,
-        others: before.others_until(bench.account()?),
+        others: before.others_until(&bench.account()?),
         rounds: options.rounds(),
         lasting: bench.lasting,
         seed: options.seed,
         records: options.records(),
         store: options.store.engine().as_str(),
     };
+    drop(bench);
     report.core = core::measure(options.seed, others)?;
     report.print(&surroundings)?;
     match &options.json {
@@ -72,9 +76,10 @@ fn settings() -> Vec<Measured> {
 }
 
 struct Bench {
+    // Dropped first: a server that drains waits for connections whose client no longer listens.
+    clients: Clients,
     vault: Served,
     echo: Served,
-    clients: Clients,
     lasting: Duration,
 }
 
@@ -124,7 +129,7 @@ struct Account {
 
 impl Account {
     /// The share of the machine that others used since.
-    fn others_until(&self, now: Self) -> f64 {
+    fn others_until(&self, now: &Self) -> f64 {
         let used = now.machine.used.saturating_sub(self.machine.used);
         let capacity = now.machine.capacity.saturating_sub(self.machine.capacity);
         let others = used.saturating_sub(now.own.saturating_sub(self.own));
