@@ -111,7 +111,7 @@ pub(crate) struct Stock {
 
 impl Stock {
     pub(crate) fn new(seed: u64) -> Self {
-        let records = || Records { known: Vec::with_capacity(REMEMBERED_MAX), next: 0 };
+        let records = || Records { known: Vec::with_capacity(REMEMBERED_MAX), asked: 0, again: 0 };
         Self { numbers: Numbers::new(seed), single: records(), batch: records(), echoed: Default::default() }
     }
 
@@ -166,10 +166,11 @@ impl Stock {
     }
 }
 
-/// Numbers and their tokens, gone through in order and then again.
+/// Numbers and their tokens: first those never asked for, in order; when there are none, all over again.
 struct Records {
     known: Vec<(Number, Token)>,
-    next: usize,
+    asked: usize,
+    again: usize,
 }
 
 impl Records {
@@ -183,10 +184,15 @@ impl Records {
 
     /// A record; the vault refuses the zero token if there is none.
     fn walk(&mut self, first: &mut u64) -> (Number, Token) {
-        let at = self.next;
-        self.next += 1;
-        *first += u64::from(at < self.known.len());
-        let record = self.known.get(at.checked_rem(self.known.len()).unwrap_or(0));
+        let at = if self.asked < self.known.len() {
+            self.asked += 1;
+            *first += 1;
+            self.asked - 1
+        } else {
+            self.again += 1;
+            (self.again - 1).checked_rem(self.known.len()).unwrap_or(0)
+        };
+        let record = self.known.get(at);
         record.copied().unwrap_or(([b'0'; DIGITS], [b'0'; TOKEN_BYTES]))
     }
 }
@@ -280,12 +286,15 @@ mod tests {
         let mut stock = Stock::new(1);
         stock.check(Expected::TokenOf(*NUMBER), &tokenized()).unwrap();
         let mut first = 0;
-        for firsts in [1, 1] {
+        for tokenized_between in [false, true, false] {
+            if tokenized_between {
+                stock.check(Expected::TokenOf(*NUMBER), &tokenized()).unwrap();
+            }
             let (request, expected) = stock.request(Kind::Detokenize, &mut first);
             assert_eq!(wire::DetokenizeRequest::decode(request).unwrap().token.as_bytes(), TOKEN);
             assert!(matches!(expected, Expected::Number(number) if number == *NUMBER));
-            assert_eq!(first, firsts);
         }
+        assert_eq!(first, 2, "the last one was asked for before");
     }
 
     #[test]

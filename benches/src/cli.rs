@@ -20,7 +20,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// The vault over mutual TLS beside an empty echo on the same stack, the disk's syncs and the core alone, in one run.
+    /// The vault over mutual TLS beside an empty echo, the disk's syncs and the core alone, in one run.
     Rpc(RpcOptions),
     /// Serves the vault for `rpc`, in a process of its own.
     #[command(hide = true)]
@@ -39,7 +39,7 @@ pub(crate) struct RpcOptions {
     /// Writes the figures as JSON.
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Where the vault's store and the synced file lie; the default is the system's folder for temporary files.
+    /// Where store and synced file lie; the default is the system's folder for temporary files.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) dir: Option<PathBuf>,
     /// The storage engine.

@@ -1,7 +1,7 @@
 //! The echo: the vault's own server, door, certificates and allocator, and a service that does nothing.
 //!
-//! A request begins with the length of the answer it wants (4 bytes, big-endian), so that the echo moves as many
-//! bytes as the calls it stands beside.
+//! A request begins with the length of the answer it wants (4 bytes, big-endian), so that the echo moves as
+//! many bytes as the calls it stands beside.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};

@@ -1,4 +1,6 @@
-//! `vault-bench`: the vault measured beside an empty echo on the same TLS stack. `benches/README.md` says how.
+//! `vault-bench`: the vault measured beside an empty echo on the same TLS stack.
+//!
+//! `benches/README.md` says how.
 
 mod calls;
 mod cli;

@@ -75,7 +75,7 @@ pub(crate) fn own_thread_cpu() -> io::Result<Duration> {
     scheduled(Path::new("/proc/thread-self/schedstat"))
 }
 
-/// Nanoseconds each thread ran, as the scheduler keeps them: `/proc/PID/stat` counts in hundredths of a second.
+/// Nanoseconds each thread ran, as the scheduler keeps them: `/proc/PID/stat` counts hundredths of a second.
 fn cpu_of_threads(process: u32) -> io::Result<Duration> {
     let mut sum = Duration::ZERO;
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
@@ -106,7 +106,7 @@ pub(crate) struct Machine {
     pub(crate) capacity: Duration,
 }
 
-/// The first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal; what follows is in these.
+/// The first line of `/proc/stat`: user, nice, system, idle, iowait, irq, softirq, steal.
 pub(crate) fn machine_cpu() -> io::Result<Machine> {
     let text = fs::read_to_string("/proc/stat")?;
     let fields: Vec<u64> = text

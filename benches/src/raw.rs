@@ -1,4 +1,4 @@
-//! Calls whose messages are bytes: the same client for vault and echo, which encodes and decodes nothing by itself.
+//! Calls whose messages are bytes: the same client for vault and echo, which encodes nothing by itself.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use http::uri::PathAndQuery;

@@ -176,19 +176,19 @@ impl Report {
         let Surroundings { in_memory, others, rounds, lasting, seed, records, store } = *surroundings;
         writeln!(
             out,
-            "{} processors, others used {:.0} % of them; {rounds} rounds of {:.2} s, medians; {store}, {records} \
-             records at first, seed {seed}",
+            "{} processors, others used {:.0} % of them; {rounds} rounds of {:.2} s, medians",
             cores(),
             others * 100.0,
             lasting.as_secs_f64(),
         )?;
+        writeln!(out, "{store}, {records} records at first, seed {seed}")?;
         writeln!(
             out,
             "the disk: {:.0} appends of 4 KiB with fdatasync a second{}",
             self.syncs(),
             if in_memory { " — IN MEMORY: nothing here is durable" } else { "" }
         )?;
-        writeln!(out, "\n{HEADINGS}")?;
+        print_headings(&mut out)?;
         for measured in &self.measured {
             self.print_row(&mut out, measured)?;
         }
@@ -234,9 +234,27 @@ impl Report {
     }
 }
 
-const HEADINGS: &str = "                   in      items  from     p50 µs     p99 µs  server µs  client µs      rate       \
-                        cpu   of fsync\n               \
-                        flight   a second   ± %     a call     a call    an item    an item   to echo   to echo      bound";
+/// The columns' headings, two lines, and their widths.
+const COLUMNS: [(&str, &str, usize); 10] = [
+    ("in", "flight", 6),
+    ("items", "a second", 11),
+    ("from", "± %", 6),
+    ("p50 µs", "a call", 11),
+    ("p99 µs", "a call", 11),
+    ("server µs", "an item", 11),
+    ("client µs", "an item", 11),
+    ("rate", "to echo", 10),
+    ("cpu", "to echo", 10),
+    ("of fsync", "bound", 11),
+];
+
+fn print_headings(out: &mut impl Write) -> io::Result<()> {
+    let line = |part: fn(&(&'static str, &'static str, usize)) -> &'static str| {
+        COLUMNS.iter().map(|column| format!("{:>1$}", part(column), column.2)).collect::<String>()
+    };
+    writeln!(out, "\n{:17}{}", "", line(|column| column.0))?;
+    writeln!(out, "{:17}{}", "", line(|column| column.1))
+}
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)

@@ -84,7 +84,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// An echo and what stands beside it; the echo last if told so, that neither always meets the warmer machine.
+    /// An echo and what stands beside it; the echo last if told so: neither always meets the warmer machine.
     fn measure(&self, group: &mut [Measured], echo_last: bool) -> Done {
         if echo_last {
             group.rotate_left(1);

@@ -1,4 +1,4 @@
-//! The vault that is measured: the throwaway vault of `vaultd dev`, under a policy whose quotas are counted and never
+//! The vault that is measured: the throwaway vault of `vaultd dev`, under quotas that are counted and never
 //! reached.
 
 use std::fs;
