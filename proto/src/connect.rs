@@ -1,7 +1,7 @@
 //! The client's way in: mutual TLS 1.3 to a vault, as a tonic channel.
 //!
-//! Nothing here logs, and no error repeats what a file holds. TLS sessions are never resumed: the vault refuses
-//! resumption, and a client that offered it would only be recognisable.
+//! Nothing here logs, and no error repeats what a file holds. TLS sessions are never resumed: the vault
+//! refuses resumption, and a client that offered it would only be recognisable.
 
 use std::error::Error as StdError;
 use std::fs;
@@ -88,8 +88,8 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// A connector to `endpoint` (`host:port`; IPv6 in brackets), trusting servers under the CA, showing the client
-    /// certificate (leaf first) and holding its key (PKCS#8, SEC1 or PKCS#1), all in PEM.
+    /// A connector to `endpoint` (`host:port`; IPv6 in brackets), trusting servers under the CA, showing the
+    /// client certificate (leaf first) and holding its key (PKCS#8, SEC1 or PKCS#1), all in PEM.
     ///
     /// The server's certificate must be for the endpoint's host: see [`Connector::with_server_name`].
     ///
@@ -110,8 +110,8 @@ impl Connector {
         })
     }
 
-    /// A connector as `principal` to the vault of a development folder, as `vaultd dev` lays it out: `endpoint`,
-    /// `certs/ca.pem`, `certs/<principal>.pem`, `certs/<principal>.key`.
+    /// A connector as `principal` to the vault of a development folder, as `vaultd dev` lays it out:
+    /// `endpoint`, `certs/ca.pem`, `certs/<principal>.pem`, `certs/<principal>.key`.
     ///
     /// # Errors
     /// As [`Connector::new`], or [`ConnectError::File`] when one of the four cannot be read.
@@ -136,7 +136,8 @@ impl Connector {
         Ok(self)
     }
 
-    /// Gives up connecting after `timeout` instead of [`CONNECT_TIMEOUT`]; it covers name, TCP and TLS together.
+    /// Gives up connecting after `timeout` instead of [`CONNECT_TIMEOUT`]; it covers name, TCP and TLS
+    /// together.
     #[must_use]
     pub const fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;

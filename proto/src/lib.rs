@@ -6,9 +6,9 @@
 //!
 //! # What keeps plaintext out of sight
 //! Messages derive no `Debug` unless they are on the short list of those that only the vault writes and that
-//! carry neither value, token nor caller-given text ([`debug`]). All others print their name and nothing else: a
-//! request may hold a card number in *any* field, by somebody's mistake. The messages that hold a value
-//! themselves wipe it when they are dropped ([`wipe`]).
+//! carry neither value, token nor caller-given text ([`debug`]). All others print their name and nothing
+//! else: a request may hold a card number in *any* field, by somebody's mistake. The messages that hold a
+//! value themselves wipe it when they are dropped ([`wipe`]).
 
 pub mod connect;
 pub mod debug;

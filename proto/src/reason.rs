@@ -8,8 +8,9 @@ use tonic_types::StatusExt as _;
 /// The domain of every `google.rpc.ErrorInfo` that a vault sends.
 pub const ERROR_DOMAIN: &str = "vault.v1";
 
-/// The stable reason, such as `PAN_LUHN`, that the vault gave. `None` for statuses that carry none: those of the
-/// transport and of gRPC itself (message too large or undecodable, unknown RPC), and those of other servers.
+/// The stable reason, such as `PAN_LUHN`, that the vault gave. `None` for statuses that carry none: those of
+/// the transport and of gRPC itself (message too large or undecodable, unknown RPC), and those of other
+/// servers.
 pub fn reason(status: &Status) -> Option<String> {
     let info = status.get_details_error_info()?;
     (info.domain == ERROR_DOMAIN).then_some(info.reason)

@@ -1,9 +1,9 @@
 //! The messages that hold plaintext themselves are wiped when they are dropped.
 //!
-//! Whatever holds such a message (a `Value`, a request, a whole batch) drops it and so wipes it. The price: their
-//! fields cannot be moved out, only taken (`std::mem::take(&mut card.pan)`) or borrowed. Wiped is the buffer as it
-//! is when dropped; the transport's own buffers are out of reach from here (the daemon and `vaultctl` have those
-//! wiped by their allocator).
+//! Whatever holds such a message (a `Value`, a request, a whole batch) drops it and so wipes it. The price:
+//! their fields cannot be moved out, only taken (`std::mem::take(&mut card.pan)`) or borrowed. Wiped is the
+//! buffer as it is when dropped; the transport's own buffers are out of reach from here (the daemon and
+//! `vaultctl` have those wiped by their allocator).
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -39,7 +39,8 @@ wiped! {
     UnsealRequest { passphrase }
 }
 
-// Two numbers that prost makes `Copy`, and so without a `Drop` of their own: the card they belong to wipes them.
+// Two numbers that prost makes `Copy`, and so without a `Drop` of their own: the card they belong to wipes
+// them.
 impl Zeroize for Expiry {
     fn zeroize(&mut self) {
         self.month.zeroize();

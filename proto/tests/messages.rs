@@ -1,4 +1,5 @@
-//! What the `.proto` files promise in their comments holds for the Rust messages, and the bounds fit together.
+//! What the `.proto` files promise in their comments holds for the Rust messages, and the bounds fit
+//! together.
 
 #![allow(
     clippy::unwrap_used,

@@ -63,8 +63,6 @@ pub const COMMIT_ITEMS_MAX: usize = 2_048;
 pub const LANE_ITEMS_MAX: usize = 16_384;
 /// Times a batch is planned again on fresh reads after a conflict.
 pub const CONFLICT_RETRIES_MAX: usize = 8;
-/// Times a token is minted again after a collision, which a working random source never needs.
-pub const MINT_RETRIES_MAX: usize = 3;
 
 /// Seconds an idempotency key is kept.
 pub const IDEMPOTENCY_SECONDS: u64 = 24 * 60 * 60;

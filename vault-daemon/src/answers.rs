@@ -1,7 +1,8 @@
 //! The answer path: calls of one core go to the lane together, and its answers come back together.
 //!
-//! A wake-up across threads costs a system call and, at the far end, a small TLS record of its own. A channel per
-//! call pays that per call; this desk pays it **once per core and commit**, which halves the server's CPU.
+//! A wake-up across threads costs a system call and, at the far end, a small TLS record of its own. A channel
+//! per call pays that per call; this desk pays it **once per core and commit**, which halves the server's
+//! CPU.
 //!
 //! ```text
 //! core 0:  call ─ask─┐                      ┌─▶ submit(Vec<(Ticket, T)>) ─▶ lane
@@ -21,11 +22,11 @@
 //! - `submit` runs on the core's own thread, outside every lock; it may block the core as long as it likes to
 //!   (a commit made inline) and may call [`Desks::deliver`] itself.
 //! - A call that is cancelled before its question is flushed has no effect at all; until the lane takes the
-//!   question, [`Desks::drop_cancelled`] still finds it out. Later its answer is dropped on arrival, so `R` must wipe
-//!   itself on drop where it holds a value.
+//!   question, [`Desks::drop_cancelled`] still finds it out. Later its answer is dropped on arrival, so `R`
+//!   must wipe itself on drop where it holds a value.
 //! - The lane answers every ticket it took, sooner or later: an unanswered call waits for ever.
-//! - Bounded by what feeds it: a slot is one call under way, and calls are bounded per connection, connections by
-//!   the server.
+//! - Bounded by what feeds it: a slot is one call under way, and calls are bounded per connection,
+//!   connections by the server.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -123,8 +124,8 @@ where
         Self { shared: Arc::new(Shared { cores, submit: Box::new(submit), wakes: AtomicU64::new(0) }) }
     }
 
-    /// The desk of one core (`core` modulo the number of cores). Call it once per core, on the core's thread and
-    /// inside its runtime: it spawns the flusher and the dispatcher there.
+    /// The desk of one core (`core` modulo the number of cores). Call it once per core, on the core's thread
+    /// and inside its runtime: it spawns the flusher and the dispatcher there.
     pub fn open(&self, core: usize) -> Desk<T, R> {
         let core = core % self.shared.cores.len();
         let desk = Desk { shared: Arc::clone(&self.shared), core };
@@ -136,8 +137,8 @@ where
         desk
     }
 
-    /// Hands over the answers of one commit: one message and at most one wake per core. On the core's own thread
-    /// the calls are completed at once, without any.
+    /// Hands over the answers of one commit: one message and at most one wake per core. On the core's own
+    /// thread the calls are completed at once, without any.
     pub fn deliver(&self, answers: Vec<(Ticket, R)>) {
         let Some(first) = answers.first().map(|(ticket, _)| ticket.core) else { return };
         if answers.iter().all(|(ticket, _)| ticket.core == first) {
@@ -174,8 +175,8 @@ where
         }
     }
 
-    /// Drops the questions whose calls were cancelled meanwhile. The lane asks when it takes questions: until then a
-    /// cancelled call has no effect and no entry.
+    /// Drops the questions whose calls were cancelled meanwhile. The lane asks when it takes questions: until
+    /// then a cancelled call has no effect and no entry.
     pub fn drop_cancelled(&self, questions: &mut Vec<(Ticket, T)>) {
         for (core, desk) in (0..).zip(&self.shared.cores) {
             let mut gone = Vec::new();

@@ -16,8 +16,8 @@ use thiserror::Error;
 use vault_core::clock::Timestamp;
 use zeroize::Zeroizing;
 
-/// A [`Timestamp`] as rcgen's calendar type, which comes from a crate of its own and so has no name here: a macro
-/// instead of a function.
+/// A [`Timestamp`] as rcgen's calendar type, which comes from a crate of its own and so has no name here: a
+/// macro instead of a function.
 macro_rules! date {
     ($at:expr) => {
         rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs($at.seconds())
@@ -39,7 +39,8 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// From five minutes ago, so that a clock a little behind does not refuse it, for so many hours from `now`.
+    /// From five minutes ago, so that a clock a little behind does not refuse it, for so many hours from
+    /// `now`.
     pub fn hours_from(now: Timestamp, hours: u64) -> Self {
         let not_before = Timestamp::from_seconds(now.seconds().saturating_sub(300));
         Self { not_before, not_after: now.plus_seconds(hours.saturating_mul(3_600)) }

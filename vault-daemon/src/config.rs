@@ -1,7 +1,7 @@
 //! The configuration: one TOML file, wholly checked before anything is opened.
 //!
-//! Unknown keys are refused with their path, units stand in the keys' names, and every default is a named function
-//! in `defaults`, with its reason. `docs/operations/configuration.md` says the same to operators.
+//! Unknown keys are refused with their path, units stand in the keys' names, and every default is a named
+//! function in `defaults`, with its reason. `docs/operations/configuration.md` says the same to operators.
 
 mod bounds;
 mod check;
@@ -174,7 +174,8 @@ pub struct DeadlinesConfig {
     pub max: Duration,
 }
 
-/// Why a configuration was refused: the path of the key (`listen.client_ca[0].name`) or of the file, and the problem.
+/// Why a configuration was refused: the path of the key (`listen.client_ca[0].name`) or of the file, and the
+/// problem.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("{path}: {problem}")]
 pub struct ConfigError {
@@ -202,8 +203,8 @@ impl Config {
     /// Reads and checks a configuration file.
     ///
     /// # Errors
-    /// [`ConfigError`] when the file cannot be read, is larger than 1 MiB, can be changed by its group or by others
-    /// (it says which CAs to trust), or for any reason of [`Config::parse`].
+    /// [`ConfigError`] when the file cannot be read, is larger than 1 MiB, can be changed by its group or by
+    /// others (it says which CAs to trust), or for any reason of [`Config::parse`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let refuse = |problem: &str| ConfigError::new(path.display().to_string(), problem);
         let (content, meta) = read(path, CONFIG_BYTES_MAX).map_err(|error| refuse(&error.to_string()))?;
@@ -217,8 +218,8 @@ impl Config {
     /// Checks the text of a configuration.
     ///
     /// # Errors
-    /// [`ConfigError`] naming the first key that is unknown, missing, out of bounds or contradicts another. No
-    /// value is repeated.
+    /// [`ConfigError`] naming the first key that is unknown, missing, out of bounds or contradicts another.
+    /// No value is repeated.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         check::config(File::parse(text)?)
     }
@@ -247,8 +248,8 @@ impl SealConfig {
     /// The passphrase that unseals at start, without its line end; `None` when a custodian unseals.
     ///
     /// # Errors
-    /// [`ConfigError`] when the file cannot be read, is open to group or others, or holds no passphrase of 15 to
-    /// 1,024 bytes.
+    /// [`ConfigError`] when the file cannot be read, is open to group or others, or holds no passphrase of 15
+    /// to 1,024 bytes.
     pub fn read_passphrase(&self) -> Result<Option<Zeroizing<Vec<u8>>>, ConfigError> {
         let Some(path) = &self.passphrase_file else { return Ok(None) };
         let refuse = |problem: &str| ConfigError::new("seal.passphrase_file", problem);

@@ -139,7 +139,8 @@ impl Custody {
         }
     }
 
-    /// Whether the policy gives this caller a right that concerns no record. Asked where the vault may be sealed.
+    /// Whether the policy gives this caller a right that concerns no record. Asked where the vault may be
+    /// sealed.
     ///
     /// # Errors
     /// `DENIED`.
@@ -175,8 +176,8 @@ impl Custody {
 
     /// Unseals, for whom policy lets. On an unsealed vault nothing changes.
     ///
-    /// A refusal goes to the journal, since there may be no log to write. Deciding and noting happen under the same
-    /// lock as unsealing, which empties the journal: nothing is noted in between and lost.
+    /// A refusal goes to the journal, since there may be no log to write. Deciding and noting happen under
+    /// the same lock as unsealing, which empties the journal: nothing is noted in between and lost.
     ///
     /// # Errors
     /// [`UnsealRefused`]; after a wrong passphrase only after a pause of a second.

@@ -229,7 +229,8 @@ impl Daemon {
         &self.custody
     }
 
-    /// Reads policy, certificates and revocation lists again. Whatever is bad keeps what was before, and alarms.
+    /// Reads policy, certificates and revocation lists again. Whatever is bad keeps what was before, and
+    /// alarms.
     pub fn reload(&self) {
         let policy = Policy::load(&self.config.vault.policy_file).map_err(StartError::from);
         match policy.and_then(|policy| self.custody.reload(policy).map_err(StartError::from)) {
@@ -242,7 +243,8 @@ impl Daemon {
         }
     }
 
-    /// Stops listening, lets calls under way finish, seals, ends every thread: `true` if nothing had to be cut off.
+    /// Stops listening, lets calls under way finish, seals, ends every thread: `true` if nothing had to be
+    /// cut off.
     pub fn stop(mut self) -> bool {
         self.shut(self.config.listen.drain)
     }

@@ -98,7 +98,8 @@ impl DevFolder {
         &self.path
     }
 
-    /// Makes fresh certificates, creates the vault if there is none, unseals it and serves on a free loopback port.
+    /// Makes fresh certificates, creates the vault if there is none, unseals it and serves on a free loopback
+    /// port.
     ///
     /// # Errors
     /// [`DevError`].
@@ -135,10 +136,12 @@ impl DevFolder {
         let path = |part: &str| toml::Value::String(folder.join(part).display().to_string()).to_string();
         let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
         let text = format!(
-            "[vault]\nenvironment = \"{ENVIRONMENT}\"\nkeyring_folder = {}\nanchor_file = {}\npolicy_file = {}\n\
-             audit_origin = \"vaultd-dev.invalid/log\"\n\
-             [store]\nengine = \"{}\"\nfolder = {}\nfree_space_floor_mib = {FREE_SPACE_FLOOR_MIB}\ncache_mib = {CACHE_MIB}\n\
-             [listen]\naddress = \"{address}\"\ncertificate_file = {}\nprivate_key_file = {}\nrevocation = \"short-lived\"\n\
+            "[vault]\nenvironment = \"{ENVIRONMENT}\"\nkeyring_folder = {}\nanchor_file = {}\n\
+             policy_file = {}\naudit_origin = \"vaultd-dev.invalid/log\"\n\
+             [store]\nengine = \"{}\"\nfolder = {}\nfree_space_floor_mib = {FREE_SPACE_FLOOR_MIB}\n\
+             cache_mib = {CACHE_MIB}\n\
+             [listen]\naddress = \"{address}\"\ncertificate_file = {}\nprivate_key_file = {}\n\
+             revocation = \"short-lived\"\n\
              [[listen.client_ca]]\nname = \"dev\"\ncertificate_file = {}\n\
              [seal]\npassphrase_file = {}\n[metrics]\nlisten = \"off\"\n",
             path("keyring"),

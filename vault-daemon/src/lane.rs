@@ -1,9 +1,10 @@
-//! The lane: calls wait in order, one thread commits all that wait as a batch, one message a core answers them.
+//! The lane: calls wait in order, one thread commits all that wait as a batch, one message a core answers
+//! them.
 //!
-//! A call holds a [`Place`] from before it is prepared until its answer is back on its core, so that what waits is
-//! bounded however fast calls come, and one identity never holds more than a quarter. The deadline and a
-//! cancellation count until the lane takes the call: then it has no effect and no entry. Once taken it runs to
-//! the end.
+//! A call holds a [`Place`] from before it is prepared until its answer is back on its core, so that what
+//! waits is bounded however fast calls come, and one identity never holds more than a quarter. The deadline
+//! and a cancellation count until the lane takes the call: then it has no effect and no entry. Once taken it
+//! runs to the end.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;

@@ -19,8 +19,8 @@ pub const CRL_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Verified chains that the door remembers, so that neither a reconnect nor the regular re-check pays for
 /// signatures again. Each takes a few hundred bytes.
 pub const VERIFIED_CHAINS_MAX: usize = 8_192;
-/// How often the files behind the door are looked at. DESIGN asks for 60 s from file to closed connection: this,
-/// 15 s to the next re-check, 5 s of grace.
+/// How often the files behind the door are looked at. DESIGN asks for 60 s from file to closed connection:
+/// this, 15 s to the next re-check, 5 s of grace.
 pub const FILES_POLL: Duration = Duration::from_secs(10);
 /// Bytes of the configuration file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;

@@ -10,8 +10,8 @@
 //! twice the CPU per call.
 //!
 //! The server ends a connection when the door no longer admits its peer, at a bounded age (plaintext may
-//! linger in the buffers of a connection as long as it lives), when it idles, and when the server drains: each time
-//! by GOAWAY, so that calls under way finish, then by closing it.
+//! linger in the buffers of a connection as long as it lives), when it idles, and when the server drains:
+//! each time by GOAWAY, so that calls under way finish, then by closing it.
 
 mod connection;
 mod counters;
@@ -89,7 +89,8 @@ impl Default for ServerOptions {
     }
 }
 
-/// Makes the services of one core; runs once on that core's thread, inside its runtime, so that it may spawn tasks.
+/// Makes the services of one core; runs once on that core's thread, inside its runtime, so that it may spawn
+/// tasks.
 pub type MakeCore = dyn Fn(usize) -> Routes + Send + Sync;
 
 /// Starts servers; see [`Server::start`].
@@ -160,8 +161,8 @@ impl Running {
         Arc::clone(&self.counters)
     }
 
-    /// Stops listening, tells every client to go away, lets calls under way finish for at most `grace`, closes.
-    /// Returns once every thread of the server has ended: `true` if nothing had to be cut off.
+    /// Stops listening, tells every client to go away, lets calls under way finish for at most `grace`,
+    /// closes. Returns once every thread of the server has ended: `true` if nothing had to be cut off.
     ///
     /// Blocks the calling thread; never call it on a core's own thread.
     pub fn drain(mut self, grace: Duration) -> bool {

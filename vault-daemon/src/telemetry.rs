@@ -1,7 +1,8 @@
 //! What the daemon says about itself: structured events on stderr, metrics for Prometheus.
 //!
-//! Both come from an allow-list. An event's fields are named where it is written, and nothing here or anywhere else
-//! writes a request, a value or a token. Metric labels are from closed sets: RPC names and stable reasons.
+//! Both come from an allow-list. An event's fields are named where it is written, and nothing here or
+//! anywhere else writes a request, a value or a token. Metric labels are from closed sets: RPC names and
+//! stable reasons.
 
 mod listener;
 

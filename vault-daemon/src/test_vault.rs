@@ -12,8 +12,8 @@ use crate::config::{Config, Engine};
 use crate::daemon::Daemon;
 use crate::dev::{DevError, DevFolder};
 
-/// The whole stack on loopback: TLS, lane, engine, audit log, with throwaway certificates and keys. It ends, and its
-/// folder goes, when it is dropped.
+/// The whole stack on loopback: TLS, lane, engine, audit log, with throwaway certificates and keys. It ends,
+/// and its folder goes, when it is dropped.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -41,7 +41,8 @@ impl TestVault {
         Self::start_with(Engine::Fjall, |_, _| {})
     }
 
-    /// Starts one whose files and configuration were changed first; the policy is `policy.toml` in the folder.
+    /// Starts one whose files and configuration were changed first; the policy is `policy.toml` in the
+    /// folder.
     ///
     /// # Errors
     /// [`DevError`].
@@ -54,8 +55,8 @@ impl TestVault {
         Ok(Self { daemon, folder, _temporary: temporary })
     }
 
-    /// A connector for a principal of the folder: `checkout`, `billing`, `auditor`, `custodian`, or `stranger`, whom no
-    /// policy knows.
+    /// A connector for a principal of the folder: `checkout`, `billing`, `auditor`, `custodian`, or
+    /// `stranger`, whom no policy knows.
     ///
     /// # Errors
     /// [`ConnectError`].

@@ -1,8 +1,8 @@
 //! The TLS door: TLS 1.3 with a required client certificate, and nothing that would skip its check.
 //!
 //! - ring as provider, TLS 1.3 only (TLS 1.2 is not even compiled in), ALPN `h2` required.
-//! - **No resumption**: a resumed session never shows its certificate again, so a revoked client would come back.
-//!   No tickets, no session store, no early data.
+//! - **No resumption**: a resumed session never shows its certificate again, so a revoked client would come
+//!   back. No tickets, no session store, no early data.
 //! - Revocation by lists (every certificate of the chain, unknown and stale are refused) or by short lives.
 //! - Files are looked at every 10 s. A bad one changes nothing and alarms ([`TlsDoor::status`]); a stale list
 //!   refuses, since time alone makes it stale.
@@ -40,15 +40,16 @@ pub trait Door: Send + Sync + 'static {
     /// Why this client gets no connection; the server closes it and counts the reason.
     fn admit(&self, connection: &rustls::ServerConnection) -> Result<Arc<Peer>, Refused>;
 
-    /// Asked every 15 s for every open connection, and cheap unless the trust has changed. `false`: the server
-    /// closes gracefully, and hard 5 s later.
+    /// Asked every 15 s for every open connection, and cheap unless the trust has changed. `false`: the
+    /// server closes gracefully, and hard 5 s later.
     fn still_admitted(&self, peer: &Peer) -> bool;
 }
 
 /// How a client certificate that must no longer open the door is kept out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Revocation {
-    /// Every certificate of the chain must be covered by a revocation list that is not stale and does not name it.
+    /// Every certificate of the chain must be covered by a revocation list that is not stale and does not
+    /// name it.
     Crl,
     /// No lists: every certificate below the configured CA, intermediates too, is valid for at most 7 days.
     ShortLived,

@@ -214,7 +214,8 @@ fn revocation_and_lists_must_agree() {
         refusal("crl_files = [\"/nowhere/clients.crl\"]", "")
             .starts_with("listen.client_ca[0].crl_files: must name")
     );
-    let twice = "[[listen.client_ca]]\nname = \"clients\"\ncertificate_file = \"/nowhere/b.pem\"\ncrl_files = [\"/x\"]\n";
+    let twice = "[[listen.client_ca]]\nname = \"clients\"\ncertificate_file = \"/nowhere/b.pem\"\n\
+                 crl_files = [\"/x\"]\n";
     assert_eq!(with(twice).unwrap_err(), "listen.client_ca[1].name: is the name of another client CA");
     let short =
         LEAST.replace("\"crl\"", "\"short-lived\"").replace("crl_files = [\"/nowhere/clients.crl\"]", "");

@@ -539,7 +539,8 @@ impl ClientSessionStore for CountsTickets {
     }
 }
 
-/// Visits twice with one client that would resume; how many tickets it got, and how the second handshake went.
+/// Visits twice with one client that would resume; how many tickets it got, and how the second handshake
+/// went.
 async fn visit_twice(site: &Site, door: &TlsDoor, config: Arc<ServerConfig>) -> (usize, HandshakeKind) {
     let store =
         Arc::new(CountsTickets { tickets: AtomicUsize::new(0), kept: ClientSessionMemoryCache::new(8) });

@@ -18,9 +18,9 @@ pub const fn allocator() -> Allocator {
 /// Zeroes every block before the inner allocator gets it back.
 ///
 /// It covers what cannot be wiped by its owner: buffers of TLS, HTTP/2 and protobuf, reallocated vectors, and
-/// libraries that free keys as they are. It does not cover stacks ([`crate::wipe_stack`]) or memory that is never
-/// freed. `realloc` never grows in place: it allocates, copies, and gives the old block back through `dealloc`,
-/// so that a block moved by the inner allocator is not left behind unwiped.
+/// libraries that free keys as they are. It does not cover stacks ([`crate::wipe_stack`]) or memory that is
+/// never freed. `realloc` never grows in place: it allocates, copies, and gives the old block back through
+/// `dealloc`, so that a block moved by the inner allocator is not left behind unwiped.
 #[derive(Debug, Default)]
 pub struct ZeroingAllocator<A> {
     inner: A,
@@ -38,8 +38,8 @@ impl<A> ZeroingAllocator<A> {
     }
 }
 
-// SAFETY: every block comes from `inner` and goes back to it with the layout it was allocated with, exactly once.
-// `dealloc` writes only inside the block. Nothing here allocates, locks or unwinds.
+// SAFETY: every block comes from `inner` and goes back to it with the layout it was allocated with, exactly
+// once. `dealloc` writes only inside the block. Nothing here allocates, locks or unwinds.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for ZeroingAllocator<A> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -64,14 +64,14 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for ZeroingAllocator<A> {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_bytes: usize) -> *mut u8 {
-        // SAFETY: the caller promises that `new_bytes` is not zero and does not overflow `isize` when rounded up
-        // to the alignment, which comes from a layout and is therefore valid.
+        // SAFETY: the caller promises that `new_bytes` is not zero and does not overflow `isize` when rounded
+        // up to the alignment, which comes from a layout and is therefore valid.
         let new_layout = unsafe { Layout::from_size_align_unchecked(new_bytes, layout.align()) };
         // SAFETY: `new_layout` is not of size zero, by the same promise.
         let new_block = unsafe { self.alloc(new_layout) };
         if !new_block.is_null() {
-            // SAFETY: both blocks are valid for the smaller of the two sizes and distinct, since the old one is
-            // still allocated.
+            // SAFETY: both blocks are valid for the smaller of the two sizes and distinct, since the old one
+            // is still allocated.
             unsafe { new_block.copy_from_nonoverlapping(block, layout.size().min(new_bytes)) };
             // SAFETY: the caller gives up `block`, allocated with `layout`; its content is copied.
             unsafe { self.dealloc(block, layout) };

@@ -12,8 +12,8 @@ use thiserror::Error;
 pub enum Step {
     /// `RLIMIT_CORE` = 0, soft and hard: the kernel writes no core file.
     NoCoreDumps,
-    /// `PR_SET_DUMPABLE` = 0: no core through a pipe either, and no other process of this user may trace this one
-    /// or read its memory.
+    /// `PR_SET_DUMPABLE` = 0: no core through a pipe either, and no other process of this user may trace this
+    /// one or read its memory.
     NotDumpable,
     /// `PR_SET_NO_NEW_PRIVS`: nothing that this process could be made to start gains privileges.
     NoNewPrivileges,

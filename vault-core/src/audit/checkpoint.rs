@@ -5,7 +5,7 @@
 //! 20852163
 //! CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
 //!
-//! — vault.example/log/1 Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=
+//! — vault.example/log/1 Az3grlgtzPICa5OS…xeMcTOAYQ8=
 //! ```
 
 use std::fmt;

@@ -93,8 +93,8 @@ impl Actor {
 }
 
 impl Entry {
-    /// An entry that is done and speaks of one thing, before more is known. Its id is still zero: whoever enters it
-    /// draws one.
+    /// An entry that is done and speaks of one thing, before more is known. Its id is still zero: whoever
+    /// enters it draws one.
     pub const fn new(at: Timestamp, actor: Actor, action: Action) -> Self {
         Self {
             id: [0; 16],

@@ -110,7 +110,8 @@ pub enum Outcome {
     Done,
     /// The stored answer to the same idempotency key was released again.
     Replayed,
-    /// The value already had a token, where the tenant has one per value: that token was released, nothing written.
+    /// The value already had a token, where the tenant has one per value: that token was released, nothing
+    /// written.
     Existing,
     /// The policy does not allow it, or the caller has no principal.
     Denied,

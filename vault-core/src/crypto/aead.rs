@@ -1,9 +1,10 @@
 //! XAES-256-GCM (C2SP), the one AEAD of the vault.
 //!
-//! A 192-bit nonce chosen at random never needs counting: 2^80 messages under one key collide with probability 2^-32. The
-//! first half of the nonce derives a fresh AES-256 key (SP 800-108r1 with one-block CMAC), the second half is the nonce
-//! of AES-256-GCM under it. It neither survives a repeated nonce nor commits to its key: nonces come from
-//! [`Entropy`](super::Entropy), and where keys are *tried* a commitment is checked first.
+//! A 192-bit nonce chosen at random never needs counting: 2^80 messages under one key collide with
+//! probability 2^-32. The first half of the nonce derives a fresh AES-256 key (SP 800-108r1 with one-block
+//! CMAC), the second half is the nonce of AES-256-GCM under it. It neither survives a repeated nonce nor
+//! commits to its key: nonces come from [`Entropy`](super::Entropy), and where keys are *tried* a commitment
+//! is checked first.
 
 use aes::Aes256;
 use aes::cipher::{BlockCipherEncrypt, KeyInit};
@@ -78,7 +79,8 @@ impl RecordKey {
         key
     }
 
-    /// CMAC input of one counter value: counter (2 bytes) ‖ "X" ‖ 0 ‖ context, already masked with the subkey.
+    /// CMAC input of one counter value: counter (2 bytes) ‖ "X" ‖ 0 ‖ context, already masked with the
+    /// subkey.
     fn kdf_block(&self, counter: u8, context: &[u8; 12]) -> aes::Block {
         let head = [0, counter, b'X', 0];
         let message = head.iter().chain(context);
@@ -142,8 +144,8 @@ pub(crate) mod collision {
 
     /// A ciphertext of 32 bytes and its tag that authenticate under both keys.
     ///
-    /// The tag is linear in each ciphertext block: with the second block zero it is T1 under one key and T2 under the other;
-    /// the block b that makes them equal solves b·H1² + T1 = b·H2² + T2.
+    /// The tag is linear in each ciphertext block: with the second block zero it is T1 under one key and T2
+    /// under the other; the block b that makes them equal solves b·H1² + T1 = b·H2² + T2.
     pub(crate) fn of(keys: [&RecordKey; 2], nonce: &[u8; NONCE_BYTES], aad: &[u8]) -> Vec<u8> {
         let first_block = [7; 16];
         let [(h1, t1), (h2, t2)] = keys.map(|key| {

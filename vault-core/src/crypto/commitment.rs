@@ -1,8 +1,9 @@
 //! Commitment to a key, for the places where keys are *tried*.
 //!
-//! AES-GCM does not commit to its key: one ciphertext can be made that authenticates under two. Where a passphrase or shares give
-//! a key that may be wrong, the commitment is checked before anything is decrypted with it, so that a forged file cannot be
-//! opened to one root key with one passphrase and to another with the next, nor serve as an oracle for many at once.
+//! AES-GCM does not commit to its key: one ciphertext can be made that authenticates under two. Where a
+//! passphrase or shares give a key that may be wrong, the commitment is checked before anything is decrypted
+//! with it, so that a forged file cannot be opened to one root key with one passphrase and to another with
+//! the next, nor serve as an oracle for many at once.
 
 use super::kdf::{Label, subkey};
 use super::key::Key32;

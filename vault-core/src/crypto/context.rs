@@ -6,7 +6,8 @@ use crate::data::{Class, Environment, TenantId, Token, VaultId};
 /// The first part of every record's associated data: what it is, and the version of this encoding.
 const FORMAT: &[u8] = b"vault/record/1";
 
-/// The place of one record: a record moved to another row, tenant, class, vault or environment does not decrypt.
+/// The place of one record: a record moved to another row, tenant, class, vault or environment does not
+/// decrypt.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
     /// Where the vault runs.
@@ -22,8 +23,9 @@ pub struct Context<'a> {
 }
 
 impl Context<'_> {
-    /// The associated data of a record here with this clear header: format, environment, vault id, tenant, class, token and
-    /// header, each behind its length in two bytes (big endian), so that different contexts never give the same bytes.
+    /// The associated data of a record here with this clear header: format, environment, vault id, tenant,
+    /// class, token and header, each behind its length in two bytes (big endian), so that different contexts
+    /// never give the same bytes.
     pub fn associated_data(&self, header: &RecordHeader) -> Vec<u8> {
         let token = self.token.to_bytes();
         let parts: [&[u8]; 6] = [
@@ -82,7 +84,8 @@ mod tests {
     }
 
     prop_compose! {
-        // Few letters and short names: neighbours that a careless encoding would confuse come up all the time.
+        // Few letters and short names: neighbours that a careless encoding would confuse come up all the
+        // time.
         fn headers()(
             (record_version, key_version, uses_left) in (0..3_u32, 0..3_u32, proptest::option::of(0..3_u32)),
             active in any::<bool>(),
@@ -90,13 +93,14 @@ mod tests {
             expires_at in proptest::option::of(0..3_u64),
             purposes in proptest::collection::vec("[ab]{1,3}", 0..4),
         ) -> RecordHeader {
+            let purposes = purposes.iter().map(|purpose| PurposeId::parse(purpose).unwrap()).collect();
             RecordHeader {
                 record_version,
                 state: if active { RecordState::Active } else { RecordState::Inactive },
                 created_at: Timestamp::from_micros(created_at),
                 expires_at: expires_at.map(Timestamp::from_micros),
                 uses_left,
-                purposes: Purposes::new(purposes.iter().map(|p| PurposeId::parse(p).unwrap()).collect()).unwrap(),
+                purposes: Purposes::new(purposes).unwrap(),
                 key_version,
             }
         }

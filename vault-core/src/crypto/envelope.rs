@@ -1,4 +1,5 @@
-//! A record at rest: a clear header and an encrypted value, both authenticated together with their [`Context`].
+//! A record at rest: a clear header and an encrypted value, both authenticated together with their
+//! [`Context`].
 //!
 //! The bytes are specified in `docs/format/envelope.md`.
 

@@ -1,5 +1,5 @@
-//! SHA-256 (FIPS 180-4), for what is public: the Merkle log, file checksums, policy hashes. Never for a value: an unkeyed
-//! digest of a card number is a card number (PCI DSS 3.5.1.1).
+//! SHA-256 (FIPS 180-4), for what is public: the Merkle log, file checksums, policy hashes. Never for a
+//! value: an unkeyed digest of a card number is a card number (PCI DSS 3.5.1.1).
 
 use ring::digest;
 

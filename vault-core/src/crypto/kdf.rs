@@ -34,8 +34,8 @@ impl Label {
     }
 }
 
-/// Derives the subkey of `key` for one use: HKDF-SHA-256 with an empty salt and the info `label length (1 byte) ‖ label ‖
-/// info`, 32 bytes. `info` binds what the subkey belongs to, such as a vault id.
+/// Derives the subkey of `key` for one use: HKDF-SHA-256 with an empty salt and the info `label length (1
+/// byte) ‖ label ‖ info`, 32 bytes. `info` binds what the subkey belongs to, such as a vault id.
 pub fn subkey(key: &Key32, label: Label, info: &[u8]) -> Key32 {
     let label = label.as_bytes();
     let mut out = Zeroizing::new([0; 32]);

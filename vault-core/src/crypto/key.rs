@@ -5,8 +5,8 @@ use zeroize::Zeroizing;
 use super::random::{Entropy, EntropyFault};
 use crate::data::Secret;
 
-/// A 256-bit key before it is given to an algorithm. Lives on the heap, is wiped on drop, and cannot be printed,
-/// cloned, compared or serialised.
+/// A 256-bit key before it is given to an algorithm. Lives on the heap, is wiped on drop, and cannot be
+/// printed, cloned, compared or serialised.
 pub struct Key32(Secret<[u8; 32]>);
 
 impl Key32 {

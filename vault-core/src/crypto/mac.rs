@@ -22,8 +22,8 @@ impl MacKey {
         Self(Box::new(hmac::Key::new(hmac::HMAC_SHA256, key)))
     }
 
-    /// HMAC-SHA-256 of the parts one after another, 32 bytes. Nothing separates the parts: whoever MACs more than one
-    /// part of variable length puts the lengths in.
+    /// HMAC-SHA-256 of the parts one after another, 32 bytes. Nothing separates the parts: whoever MACs more
+    /// than one part of variable length puts the lengths in.
     pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
         let mut context = hmac::Context::with_key(&self.0);
         parts.iter().for_each(|part| context.update(part));

@@ -1,10 +1,11 @@
 //! The only room that names a cipher.
 //!
-//! Everything above speaks of record keys, MAC keys, contexts and envelopes. What they are made of is decided here, once:
+//! Everything above speaks of record keys, MAC keys, contexts and envelopes. What they are made of is decided
+//! here, once:
 //!
 //! | use | algorithm | source |
 //! |---|---|---|
-//! | records, keyring body, wrapped root key | XAES-256-GCM, 192-bit random nonces | C2SP XAES-256-GCM, SP 800-38D, SP 800-108r1 |
+//! | records, keyring body, wrapped root key | XAES-256-GCM, random nonces | C2SP XAES-256-GCM, SP 800-38D |
 //! | token tags, blind index, row MACs, anchor, commitment | HMAC-SHA-256 | FIPS 198-1 |
 //! | one key per use | HKDF-SHA-256 under a closed set of labels | RFC 5869 |
 //! | passphrase seal | Argon2id, version 0x13 | RFC 9106 |

@@ -22,8 +22,9 @@ pub struct Params {
 }
 
 impl Params {
-    /// The least accepted, when a seal is made and whenever it is opened: a file whose parameters were lowered is refused
-    /// before the passphrase is touched. RFC 9106's second recommendation with one lane: 64 MiB, 3 passes.
+    /// The least accepted, when a seal is made and whenever it is opened: a file whose parameters were
+    /// lowered is refused before the passphrase is touched. RFC 9106's second recommendation with one lane:
+    /// 64 MiB, 3 passes.
     pub const FLOOR: Self = Self { memory_kib: 64 * 1024, passes: 3, lanes: 1 };
     /// The most accepted: bounds what a forged file can make an unseal cost.
     pub const CEILING: Self = Self { memory_kib: 4 * 1024 * 1024, passes: 32, lanes: 16 };
@@ -62,7 +63,8 @@ pub enum PassphraseError {
     Memory,
 }
 
-/// Derives a key from a passphrase. Takes about a quarter of a second at the floor, and its memory; the memory is wiped.
+/// Derives a key from a passphrase. Takes about a quarter of a second at the floor, and its memory; the
+/// memory is wiped.
 ///
 /// # Errors
 /// [`PassphraseError`]; parameters and length are checked before any work.

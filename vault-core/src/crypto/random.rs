@@ -41,16 +41,17 @@ impl Entropy for SystemEntropy {
     }
 }
 
-/// Bytes drawn from the operating system at once: one call for about a hundred nonces (a call costs more than the
-/// encryption it serves).
+/// Bytes drawn from the operating system at once: one call for about a hundred nonces (a call costs more than
+/// the encryption it serves).
 const POOL_BYTES: usize = 4096;
 
 /// The operating system's generator, drawn in bulk: for nonces, token bits and entry ids on the hot path.
 ///
-/// Bytes are wiped from the pool as they are handed out, the rest on drop. A child process that inherits the pool by
-/// `fork` sees another process id and draws anew, so that parent and child never hand out the same bytes. A virtual
-/// machine resumed twice from one snapshot is not noticed: at most one pool (4 KiB) repeats then, which the insert-only
-/// token rows turn into conflicts and 192-bit nonces under one data key into the documented residual risk.
+/// Bytes are wiped from the pool as they are handed out, the rest on drop. A child process that inherits the
+/// pool by `fork` sees another process id and draws anew, so that parent and child never hand out the same
+/// bytes. A virtual machine resumed twice from one snapshot is not noticed: at most one pool (4 KiB) repeats
+/// then, which the insert-only token rows turn into conflicts and 192-bit nonces under one data key into the
+/// documented residual risk.
 pub struct BulkEntropy {
     system: SystemEntropy,
     pool: Box<Zeroizing<[u8; POOL_BYTES]>>,
@@ -102,8 +103,8 @@ impl Entropy for BulkEntropy {
     }
 }
 
-/// A reproducible stream of bytes, HMAC-SHA-256 of a counter under the seed. **For tests and simulations only**: whoever
-/// knows the 64-bit seed knows every byte.
+/// A reproducible stream of bytes, HMAC-SHA-256 of a counter under the seed. **For tests and simulations
+/// only**: whoever knows the 64-bit seed knows every byte.
 pub struct SeededEntropy {
     key: hmac::Key,
     counter: u64,
@@ -195,7 +196,8 @@ mod tests {
         let mut bulk = BulkEntropy::new();
         draws(&mut bulk, 24, 1);
         let inherited = bulk.pool.to_vec();
-        bulk.process = bulk.process.wrapping_add(1); // what a child sees: the parent's id in its copy of the pool
+        // What a child sees: the parent's id in its copy of the pool.
+        bulk.process = bulk.process.wrapping_add(1);
         draws(&mut bulk, 24, 1);
         assert_eq!(bulk.process, std::process::id());
         assert_ne!(&bulk.pool[24..], &inherited[24..]);

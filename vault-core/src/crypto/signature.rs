@@ -1,4 +1,5 @@
-//! Ed25519 (RFC 8032), for the checkpoints of the audit log. A signature costs about 30 µs: checkpoints, not calls.
+//! Ed25519 (RFC 8032), for the checkpoints of the audit log. A signature costs about 30 µs: checkpoints, not
+//! calls.
 
 use ring::signature::{self, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 

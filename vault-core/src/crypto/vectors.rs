@@ -1,6 +1,7 @@
 //! Public vectors through our own functions: C2SP for XAES-256-GCM, Wycheproof for everything below.
 //!
-//! Every test states how many vectors it ran and how many of them must be refused, so that an empty set fails.
+//! Every test states how many vectors it ran and how many of them must be refused, so that an empty set
+//! fails.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,8 +1,9 @@
-//! How far log and keyring had come, remembered outside the store: older data than the anchor knows is refused.
-//! Specified in `docs/format/anchor.md`.
+//! How far log and keyring had come, remembered outside the store: older data than the anchor knows is
+//! refused. Specified in `docs/format/anchor.md`.
 //!
-//! Two slots of one small file take turns. A write goes to the slot that is not the newest good one, so that a torn write
-//! leaves the newest untouched. The vault writes it after the store's commit: a crash leaves the anchor behind, never ahead.
+//! Two slots of one small file take turns. A write goes to the slot that is not the newest good one, so that
+//! a torn write leaves the newest untouched. The vault writes it after the store's commit: a crash leaves the
+//! anchor behind, never ahead.
 
 use std::cmp::Reverse;
 use std::fs::{File, OpenOptions};
@@ -117,8 +118,8 @@ impl AnchorFile {
         self.replace(root, state)
     }
 
-    /// Puts an anchor in the place of whatever is there, readable or not. This forgets what was known: only for an operator
-    /// who accepts that, with an entry that names what is missing.
+    /// Puts an anchor in the place of whatever is there, readable or not. This forgets what was known: only
+    /// for an operator who accepts that, with an entry that names what is missing.
     ///
     /// # Errors
     /// [`AnchorError`].
@@ -138,8 +139,8 @@ impl AnchorFile {
     /// Writes the next state over the older slot and waits until it is durable.
     ///
     /// # Errors
-    /// [`AnchorError`]; [`AnchorError::Stale`] unless the sequence is above the one in the file. After [`AnchorError::Io`]
-    /// the file holds this state or the one before.
+    /// [`AnchorError`]; [`AnchorError::Stale`] unless the sequence is above the one in the file. After
+    /// [`AnchorError::Io`] the file holds this state or the one before.
     pub fn write(&self, root: &RootKey, state: &AnchorState) -> Result<(), AnchorError> {
         let slot = self.encode(root, state).ok_or(AnchorError::Invalid)?;
         let (newest_at, newest) = self.newest(root)?;

@@ -30,8 +30,8 @@ pub(super) fn lock_folder(path: &Path) -> io::Result<File> {
     Ok(folder)
 }
 
-/// All of a file; `None` when there is none. A file of more than `bytes_max` is given as its first `bytes_max` + 1 bytes,
-/// which no format accepts.
+/// All of a file; `None` when there is none. A file of more than `bytes_max` is given as its first
+/// `bytes_max` + 1 bytes, which no format accepts.
 pub(super) fn read(path: &Path, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -1,8 +1,9 @@
 //! The keyring on disk: two copies of one authenticated file. Specified in `docs/format/keyring.md`.
 //!
-//! A copy is replaced whole, and only when the other one is good, so that every crash leaves at least one; the copy of the
-//! higher generation wins and repairs the other. What tells a damaged copy is a checksum; what tells a forged one is the
-//! root key, under which the body is encrypted with the whole clear header as associated data.
+//! A copy is replaced whole, and only when the other one is good, so that every crash leaves at least one;
+//! the copy of the higher generation wins and repairs the other. What tells a damaged copy is a checksum;
+//! what tells a forged one is the root key, under which the body is encrypted with the whole clear header as
+//! associated data.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -89,7 +90,8 @@ pub enum SaveError {
     Io(io::ErrorKind),
 }
 
-/// What a keyring says of itself before it is opened. **Not authenticated**: good for choosing what to ask, not for trust.
+/// What a keyring says of itself before it is opened. **Not authenticated**: good for choosing what to ask,
+/// not for trust.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SealDescription {
     /// What opens it.
@@ -121,7 +123,8 @@ impl KeyringFolder {
         &self.folder
     }
 
-    /// Seals a new vault: makes the folder if need be and writes both copies. Takes as long as the seal's parameters ask.
+    /// Seals a new vault: makes the folder if need be and writes both copies. Takes as long as the seal's
+    /// parameters ask.
     ///
     /// # Errors
     /// [`SaveError`]; [`SaveError::Exists`] if any copy exists, in whatever state.
@@ -194,11 +197,12 @@ impl KeyringFolder {
         Err(OpenError::Damaged)
     }
 
-    /// Saves a changed keyring under the seal it has: both copies, each durable before the next is touched. On success
-    /// the new keys may encrypt.
+    /// Saves a changed keyring under the seal it has: both copies, each durable before the next is touched.
+    /// On success the new keys may encrypt.
     ///
     /// # Errors
-    /// [`SaveError`]; [`SaveError::Stale`] unless the generation is higher than on disk, or nothing changed at all.
+    /// [`SaveError`]; [`SaveError::Stale`] unless the generation is higher than on disk, or nothing changed
+    /// at all.
     pub fn save(
         &self,
         root: &RootKey,

@@ -1,8 +1,9 @@
 //! Attempts to unseal, written down while the log cannot be: a sealed vault has no key to sign with.
 //!
-//! The journal stands beside the keyring. At the next unseal its attempts enter the log, marked as coming from here, and are
-//! then removed. It carries checksums, not MACs: whoever can write the folder can forge it, and could as well delete the
-//! keyring. The file is a header of 32 bytes and records of 288; a torn or damaged record is counted and skipped.
+//! The journal stands beside the keyring. At the next unseal its attempts enter the log, marked as coming
+//! from here, and are then removed. It carries checksums, not MACs: whoever can write the folder can forge
+//! it, and could as well delete the keyring. The file is a header of 32 bytes and records of 288; a torn or
+//! damaged record is counted and skipped.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -136,8 +137,8 @@ impl UnsealJournal {
         Ok(PendingAttempts { attempts, summed, damaged })
     }
 
-    /// Removes everything, once it stands durably in the log. A crash in between makes it stand there twice, never
-    /// not at all. No attempt may be appended between [`pending`](Self::pending) and this.
+    /// Removes everything, once it stands durably in the log. A crash in between makes it stand there twice,
+    /// never not at all. No attempt may be appended between [`pending`](Self::pending) and this.
     ///
     /// # Errors
     /// [`JournalError`].

@@ -154,8 +154,8 @@ pub(super) struct VaultMaterial {
 
 type Versions = Vec<KeyVersion>;
 
-/// All keys of one vault. Every change raises its generation; **no key may encrypt before the change is saved**
-/// ([`KeyringFolder::save`](super::KeyringFolder::save)).
+/// All keys of one vault. Every change raises its generation; **no key may encrypt before the change is
+/// saved** ([`KeyringFolder::save`](super::KeyringFolder::save)).
 pub struct Keyring {
     environment: Environment,
     vault_id: VaultId,
@@ -233,8 +233,8 @@ impl Keyring {
         self.created_at
     }
 
-    /// Gives a tenant keys of a class, version 1 and enabled, unless it has some. `true` when it had none: the generation
-    /// is one higher then, and the keyring must be saved before the keys are used.
+    /// Gives a tenant keys of a class, version 1 and enabled, unless it has some. `true` when it had none:
+    /// the generation is one higher then, and the keyring must be saved before the keys are used.
     ///
     /// # Errors
     /// [`EntropyFault`] when the source of randomness fails; nothing changed then.
@@ -254,7 +254,8 @@ impl Keyring {
         Ok(true)
     }
 
-    /// Draws the next version of a tenant's keys. It decrypts, but encrypts only once it is enabled. Returns its number.
+    /// Draws the next version of a tenant's keys. It decrypts, but encrypts only once it is enabled. Returns
+    /// its number.
     ///
     /// # Errors
     /// [`KeyChangeError`]; nothing changed then.
@@ -301,7 +302,8 @@ impl Keyring {
         Ok(())
     }
 
-    /// Destroys the keys of a decrypt-only version: what only they open is gone once no keyring copy holds them.
+    /// Destroys the keys of a decrypt-only version: what only they open is gone once no keyring copy holds
+    /// them.
     ///
     /// # Errors
     /// [`KeyChangeError`]; nothing changed then.
@@ -332,7 +334,8 @@ impl Keyring {
         self.of(tenant, class).iter().map(KeyVersion::info).collect()
     }
 
-    /// Every key version of the vault, by tenant, class and version: the key inventory (PCI DSS 3.6.1.1), without keys.
+    /// Every key version of the vault, by tenant, class and version: the key inventory (PCI DSS 3.6.1.1),
+    /// without keys.
     pub fn inventory(&self) -> Vec<(TenantId, Class, KeyVersionInfo)> {
         self.stored()
             .flat_map(|(tenant, class, versions)| {

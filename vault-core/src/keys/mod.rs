@@ -5,10 +5,10 @@
 //!                                                     └── authenticates ──> anchor
 //! ```
 //!
-//! The [`Keyring`] holds, for each tenant and class, numbered versions of a data key and of the keys that map digits to
-//! rows, and for the whole vault the token-tag key, the row-MAC key and the signing key of the audit log. It lives in a
-//! [`KeyringFolder`] outside the data store, in two copies. The [`AnchorFile`] remembers, elsewhere again, how far log and
-//! keyring had come. Nothing here gives out key bytes.
+//! The [`Keyring`] holds, for each tenant and class, numbered versions of a data key and of the keys that map
+//! digits to rows, and for the whole vault the token-tag key, the row-MAC key and the signing key of the
+//! audit log. It lives in a [`KeyringFolder`] outside the data store, in two copies. The [`AnchorFile`]
+//! remembers, elsewhere again, how far log and keyring had come. Nothing here gives out key bytes.
 
 mod anchor;
 mod body;

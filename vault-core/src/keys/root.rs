@@ -3,8 +3,8 @@
 use crate::crypto::kdf::{Label, subkey};
 use crate::crypto::{Entropy, EntropyFault, Key32};
 
-/// Wraps the keyring and authenticates the anchor, both through subkeys of their own; encrypts no record. In memory
-/// only while the vault is unsealed, on disk only wrapped.
+/// Wraps the keyring and authenticates the anchor, both through subkeys of their own; encrypts no record. In
+/// memory only while the vault is unsealed, on disk only wrapped.
 pub struct RootKey(Key32);
 
 impl RootKey {

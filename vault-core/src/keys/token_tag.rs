@@ -3,7 +3,8 @@
 use crate::crypto::{Entropy, EntropyFault, Key32, MacKey};
 use crate::data::{Class, Environment, Token, VaultId};
 
-/// Mints tokens of one vault and recognises them. Its key never changes, since tokens live in other people's systems.
+/// Mints tokens of one vault and recognises them. Its key never changes, since tokens live in other people's
+/// systems.
 pub struct TokenTag {
     key: MacKey,
     environment: Environment,

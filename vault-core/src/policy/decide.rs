@@ -91,8 +91,8 @@ impl Grant {
     }
 }
 
-/// A refusal, with what its audit entry says. The caller learns none of it, and nothing in it is text that the
-/// caller made up: a purpose or recipient stands here only when the policy knows it.
+/// A refusal, with what its audit entry says. The caller learns none of it, and nothing in it is text that
+/// the caller made up: a purpose or recipient stands here only when the policy knows it.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("the policy does not allow this request")]
 pub struct Denied {
@@ -187,10 +187,11 @@ impl Because {
 }
 
 impl Policy {
-    /// Decides one request. Everything not allowed by name is refused; nothing is looked up in a store, and a grant
-    /// costs no allocation, so that this can stand before every call.
+    /// Decides one request. Everything not allowed by name is refused; nothing is looked up in a store, and a
+    /// grant costs no allocation, so that this can stand before every call.
     ///
-    /// A principal resolved under an earlier policy is resolved anew: what it may do is always this policy's word.
+    /// A principal resolved under an earlier policy is resolved anew: what it may do is always this policy's
+    /// word.
     ///
     /// # Errors
     /// [`Denied`], naming the first rule that the request broke.
@@ -249,7 +250,8 @@ fn class_allowed(principal: &Principal, ask: &Ask<'_>) -> Result<(), Because> {
     if allowed { Ok(()) } else { Err(Because::Class) }
 }
 
-/// A purpose or recipient that is named must be allowed even where none is needed: what stands in an entry was true.
+/// A purpose or recipient that is named must be allowed even where none is needed: what stands in an entry
+/// was true.
 fn names_allowed<'p>(principal: &'p Principal, ask: &Ask<'_>) -> Result<Names<'p>, Because> {
     let needed = ask.right == Right::Detokenize;
     let allowance = match ask.purpose {

@@ -28,8 +28,8 @@ impl Policy {
     /// Reads the text of a policy file.
     ///
     /// # Errors
-    /// [`PolicyError`] with the path of the first key that is unknown, missing, malformed, doubled, or contradicts
-    /// another.
+    /// [`PolicyError`] with the path of the first key that is unknown, missing, malformed, doubled, or
+    /// contradicts another.
     pub fn parse(text: &str) -> Result<Self, PolicyError> {
         if text.len() > POLICY_BYTES_MAX {
             return Err(PolicyError::new(WHOLE_FILE, Problem::TooLarge));
@@ -146,8 +146,8 @@ impl File {
     }
 }
 
-/// With every key optional, serde can only meet a key it does not know or a value that does not fit. Its own message
-/// would repeat the value.
+/// With every key optional, serde can only meet a key it does not know or a value that does not fit. Its own
+/// message would repeat the value.
 fn shape_problem(error: &toml::de::Error) -> Problem {
     if error.message().starts_with("unknown field") { Problem::UnknownKey } else { Problem::WrongType }
 }

@@ -8,8 +8,8 @@ use crate::limits::{IDENTITY_BYTES_MAX, NAME_BYTES_MAX};
 
 /// The one name in a client certificate, and the CA that vouched for it.
 ///
-/// Make it with [`Identity::uri`], [`Identity::dns`] or [`Identity::parse`], which bring names into the form that
-/// policy compares byte by byte. A name put together otherwise can at worst match nobody.
+/// Make it with [`Identity::uri`], [`Identity::dns`] or [`Identity::parse`], which bring names into the form
+/// that policy compares byte by byte. A name put together otherwise can at worst match nobody.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Identity {
     /// Which kind of subject alternative name it is.
@@ -47,8 +47,8 @@ impl Identity {
         }
     }
 
-    /// From a URI subject alternative name. It is kept as written and compared byte by byte: no percent-decoding
-    /// and no case-folding, so that two spellings never mean one principal.
+    /// From a URI subject alternative name. It is kept as written and compared byte by byte: no
+    /// percent-decoding and no case-folding, so that two spellings never mean one principal.
     ///
     /// # Errors
     /// [`IdentityError`] when it is no absolute URI of RFC 3986's characters, has a `*`, or is longer than
@@ -66,8 +66,8 @@ impl Identity {
     /// From a DNS subject alternative name, brought into lower case.
     ///
     /// # Errors
-    /// [`IdentityError`] when it is no host name of RFC 1123 (labels of 1–63 letters, digits and inner hyphens, 253
-    /// bytes in all, no dot at the end), is a wildcard, or reads as an IPv4 address.
+    /// [`IdentityError`] when it is no host name of RFC 1123 (labels of 1–63 letters, digits and inner
+    /// hyphens, 253 bytes in all, no dot at the end), is a wildcard, or reads as an IPv4 address.
     pub fn dns(name: &str) -> Result<Self, IdentityError> {
         let name = name.to_ascii_lowercase();
         let last_label = name.rsplit('.').next().unwrap_or_default();

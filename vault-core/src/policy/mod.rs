@@ -1,10 +1,10 @@
 //! Who may do what, for which purpose, how often.
 //!
-//! One TOML file with a closed vocabulary says it all ([`Policy::load`]); a file with anything wrong in it is refused
-//! as a whole. Its names are resolved once, so that a decision ([`Policy::decide`]) is a few look-ups: a client
-//! certificate's [`Identity`] leads to a [`Principal`], and the principal's [`Right`]s, classes, purposes and
-//! recipients either allow an [`Ask`] by name, which makes a [`Grant`], or they do not, which makes a [`Denied`].
-//! No operation of the vault begins without a `Grant`, and only `decide` makes one.
+//! One TOML file with a closed vocabulary says it all ([`Policy::load`]); a file with anything wrong in it is
+//! refused as a whole. Its names are resolved once, so that a decision ([`Policy::decide`]) is a few
+//! look-ups: a client certificate's [`Identity`] leads to a [`Principal`], and the principal's [`Right`]s,
+//! classes, purposes and recipients either allow an [`Ask`] by name, which makes a [`Grant`], or they do not,
+//! which makes a [`Denied`]. No operation of the vault begins without a `Grant`, and only `decide` makes one.
 //!
 //! Counting against a [`Quota`] is durable and therefore not done here, but where commits are made.
 
@@ -93,20 +93,20 @@ impl Policy {
         &self.principals
     }
 
-    /// The principal of a client certificate's identity, if policy knows it under the CA that issued it. A principal
-    /// whose table names no CA is found under any.
+    /// The principal of a client certificate's identity, if policy knows it under the CA that issued it. A
+    /// principal whose table names no CA is found under any.
     pub fn principal(&self, identity: &Identity) -> Option<Arc<Principal>> {
         self.find(identity).cloned()
     }
 
-    /// The vault itself as the principal of its background work: `sweep` and `check`, and nothing that returns a
-    /// value. No certificate leads here.
+    /// The vault itself as the principal of its background work: `sweep` and `check`, and nothing that
+    /// returns a value. No certificate leads here.
     pub fn vault_itself(&self) -> &Arc<Principal> {
         &self.vault
     }
 
-    /// Checks the `ca` keys against the names of the daemon's client CAs: each must be one of them, and with more
-    /// than one CA none may be left out, because each of the CAs could vouch for that identity.
+    /// Checks the `ca` keys against the names of the daemon's client CAs: each must be one of them, and with
+    /// more than one CA none may be left out, because each of the CAs could vouch for that identity.
     ///
     /// # Errors
     /// [`PolicyError`] with the path of the first `ca` key that is wrong or missing.

@@ -64,7 +64,8 @@ impl Principal {
         &self.id
     }
 
-    /// The identity that policy gives it; `None` for the vault itself. Its `ca` is the one that the policy names.
+    /// The identity that policy gives it; `None` for the vault itself. Its `ca` is the one that the policy
+    /// names.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
     }

@@ -11,7 +11,8 @@ use super::identity::IdentityError;
 
 /// Why a policy file was refused: the key's path (`principal[2].rights[0]`) or the file's, and the problem.
 ///
-/// No value of the file is repeated: whoever names a key file as the policy by mistake does not find it in a log.
+/// No value of the file is repeated: whoever names a key file as the policy by mistake does not find it in a
+/// log.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("{path}: {problem}")]
 pub struct PolicyError {
@@ -35,7 +36,8 @@ impl PolicyError {
     }
 }
 
-/// An unknown key stands in the path as the file wrote it: bounded here, and unable to break a line of the log.
+/// An unknown key stands in the path as the file wrote it: bounded here, and unable to break a line of the
+/// log.
 fn printable(path: &str) -> String {
     let mut shown = String::new();
     for character in path.chars() {

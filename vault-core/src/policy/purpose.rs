@@ -28,7 +28,8 @@ impl Purpose {
         self.classes
     }
 
-    /// SHA-256 of the text that describes the purpose to the data's owners; the text itself is kept elsewhere.
+    /// SHA-256 of the text that describes the purpose to the data's owners; the text itself is kept
+    /// elsewhere.
     pub fn text_sha256(&self) -> &[u8; 32] {
         &self.text_sha256
     }

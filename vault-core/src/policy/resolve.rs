@@ -22,8 +22,8 @@ use crate::limits::{
 const VAULT_ID: &str = "vault";
 const ALL_TENANTS: &str = "*";
 /// What a file can call a right, for the message.
-const RIGHTS: &str = "tokenize, detokenize, view, view-bin, compare, find-by-value, prove, audit-read, status, \
-                      unseal, seal";
+const RIGHTS: &str = "tokenize, detokenize, view, view-bin, compare, find-by-value, prove, audit-read, \
+                      status, unseal, seal";
 
 pub(super) fn policy(file: &File, hash: [u8; 32]) -> Result<Policy, PolicyError> {
     let mut policy = Policy {

@@ -5,8 +5,8 @@
 //! parts = label ‖ vault id 16 ‖ length 8 BE ‖ encoded key ‖ length 8 BE ‖ value
 //! ```
 //!
-//! A row moved to another key, tenant, space or vault, or changed by one bit, is refused. A whole row put back
-//! as it once was is not: that shows in the log.
+//! A row moved to another key, tenant, space or vault, or changed by one bit, is refused. A whole row put
+//! back as it once was is not: that shows in the log.
 
 use thiserror::Error;
 

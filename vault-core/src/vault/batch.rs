@@ -66,8 +66,8 @@ impl Vault {
         Attempt::Conflict
     }
 
-    /// One attempt. After a conflict the keys of inserted rows and the log head are read too, so that the call
-    /// that collides is found and a forked log is noticed.
+    /// One attempt. After a conflict the keys of inserted rows and the log head are read too, so that the
+    /// call that collides is found and a forked log is noticed.
     fn attempt(
         &self,
         lane: &mut Lane,

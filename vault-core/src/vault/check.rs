@@ -1,8 +1,8 @@
 //! Check: the store proved against the log.
 //!
-//! No engine reliably notices a flipped bit or a row that is gone. Records are authenticated one by one; the log
-//! says which records there must be and in which version. Together they show what is missing, damaged, older,
-//! or never written by this vault.
+//! No engine reliably notices a flipped bit or a row that is gone. Records are authenticated one by one; the
+//! log says which records there must be and in which version. Together they show what is missing, damaged,
+//! older, or never written by this vault.
 
 use std::collections::HashMap;
 

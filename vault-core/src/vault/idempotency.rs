@@ -1,8 +1,8 @@
 //! Idempotency keys: the same call again has the same outcome, for 24 hours.
 //!
-//! The row holds a keyed MAC of the request's canonical body, never a plain hash: an unkeyed hash of a body with a
-//! PAN in it is a hash of the PAN. Each class of values in the body has its own MAC under that class's key, so that
-//! closing a deletion epoch also ends what the row could confirm.
+//! The row holds a keyed MAC of the request's canonical body, never a plain hash: an unkeyed hash of a body
+//! with a PAN in it is a hash of the PAN. Each class of values in the body has its own MAC under that class's
+//! key, so that closing a deletion epoch also ends what the row could confirm.
 
 use crate::clock::Timestamp;
 use crate::crypto::MacKey;

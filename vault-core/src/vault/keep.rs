@@ -35,12 +35,12 @@ impl Published {
 pub struct AnchorUnwritten;
 
 impl Vault {
-    /// Signs the newest durable head and anchors it, if it has grown since the last time. Called once a second
-    /// and before sealing.
+    /// Signs the newest durable head and anchors it, if it has grown since the last time. Called once a
+    /// second and before sealing.
     ///
     /// # Errors
-    /// [`AnchorUnwritten`] when the anchor's file fails: the vault goes on, since what the anchor does not yet know
-    /// is still in the log, but its owner should raise an alarm.
+    /// [`AnchorUnwritten`] when the anchor's file fails: the vault goes on, since what the anchor does not
+    /// yet know is still in the log, but its owner should raise an alarm.
     pub fn keep(&self) -> Result<(), AnchorUnwritten> {
         let published = self.publish();
         if published.anchored == Some(published.head) {

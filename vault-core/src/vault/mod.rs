@@ -1,17 +1,17 @@
 //! The one door: decide → act → audit → commit.
 //!
-//! [`SealedVault`] knows where its keys and rows are and nothing of what they say. [`SealedVault::unseal`] makes
-//! a [`Vault`] of it, [`Vault::seal`] the reverse. A request passes an unsealed vault in two steps:
+//! [`SealedVault`] knows where its keys and rows are and nothing of what they say. [`SealedVault::unseal`]
+//! makes a [`Vault`] of it, [`Vault::seal`] the reverse. A request passes an unsealed vault in two steps:
 //!
-//! 1. [`Vault::prepare`], on any thread: decides by policy, parses nothing any more (a [`Request`] holds checked
-//!    values), mints, encrypts, and drafts the audit entry. Pure: it reads keys and policy, no row.
+//! 1. [`Vault::prepare`], on any thread: decides by policy, parses nothing any more (a [`Request`] holds
+//!    checked values), mints, encrypts, and drafts the audit entry. Pure: it reads keys and policy, no row.
 //! 2. [`Vault::commit`], one caller at a time: plans all prepared calls of a batch one after another over one
-//!    snapshot and the pending writes of those before, appends their entries to the log, and commits everything
-//!    in one durable transaction. Only then does an [`Outcome`] exist.
+//!    snapshot and the pending writes of those before, appends their entries to the log, and commits
+//!    everything in one durable transaction. Only then does an [`Outcome`] exist.
 //!
 //! A batch equals its calls one after another, in the order given. A refusal is one call's outcome, never the
-//! batch's. On a conflict the same calls are planned again on fresh reads; on a fault the vault is suspended and
-//! [`Vault::resume`] finds out what happened.
+//! batch's. On a conflict the same calls are planned again on fresh reads; on a fault the vault is suspended
+//! and [`Vault::resume`] finds out what happened.
 
 mod batch;
 mod check;

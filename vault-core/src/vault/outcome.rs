@@ -58,7 +58,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// An answer without an entry: the call never reached a commit, so nothing was written and nothing released.
+    /// An answer without an entry: the call never reached a commit, so nothing was written and nothing
+    /// released.
     pub const fn unrecorded(error: Error) -> Self {
         Self { result: Err(error), receipts: Vec::new() }
     }

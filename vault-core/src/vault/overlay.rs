@@ -37,8 +37,8 @@ pub(super) struct Overlay {
 impl Overlay {
     /// Reads all keys in one snapshot.
     ///
-    /// Where the engine reports damage, the keys are read one by one, so that one bad row is not the whole batch's
-    /// end. No row changes in between: the lane is the only writer.
+    /// Where the engine reports damage, the keys are read one by one, so that one bad row is not the whole
+    /// batch's end. No row changes in between: the lane is the only writer.
     pub(super) fn read(store: &dyn Store, keys: Vec<Key>) -> Result<Self, Fault> {
         let read = match store.read(&keys) {
             Err(Fault::Corrupt(_)) => {

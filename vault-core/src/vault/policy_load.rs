@@ -21,8 +21,8 @@ impl Vault {
     /// Decides by a new policy from here on. Its load is in the log before anything is decided by it.
     ///
     /// # Errors
-    /// [`UnsealError::TenantChoice`] when it changes what was fixed with a tenant, [`UnsealError::Keyring`] when
-    /// keys for a new tenant could not be saved, [`UnsealError::Commit`]. The old policy stays in force.
+    /// [`UnsealError::TenantChoice`] when it changes what was fixed with a tenant, [`UnsealError::Keyring`]
+    /// when keys for a new tenant could not be saved, [`UnsealError::Commit`]. The old policy stays in force.
     pub fn load_policy(
         &self,
         policy: Arc<Policy>,

@@ -1,8 +1,9 @@
 //! Counting requests per minute and distinct tokens per day, durably, in the batch that uses them.
 //!
-//! A window is a whole UTC minute or day. A batch call uses one request for each of its items and is refused as a
-//! whole when they do not fit. The first refusal of a principal's minute leaves an entry, later ones are counted
-//! in the quota row, and a summary entry names their number when the next minute's first call arrives.
+//! A window is a whole UTC minute or day. A batch call uses one request for each of its items and is refused
+//! as a whole when they do not fit. The first refusal of a principal's minute leaves an entry, later ones are
+//! counted in the quota row, and a summary entry names their number when the next minute's first call
+//! arrives.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -66,8 +66,8 @@ impl StoredLog<'_> {
 impl Vault {
     /// Entries from index `from` on, at most `limit`, of the grant's tenant or of all.
     ///
-    /// Looks at no more than 500 entries a call and says where to go on, so that a listing for one of many tenants
-    /// stays bounded.
+    /// Looks at no more than 500 entries a call and says where to go on, so that a listing for one of many
+    /// tenants stays bounded.
     ///
     /// # Errors
     /// [`Error::Denied`] for a grant of another right, [`Invalid::RangeInvalid`] beyond the log's end,
@@ -90,8 +90,8 @@ impl Vault {
         Ok(listing)
     }
 
-    /// Proves that the entry with this leaf hash is in the log, under a checkpoint signed now if need be. Open to
-    /// whoever shows the leaf hash: without it an index tells nothing.
+    /// Proves that the entry with this leaf hash is in the log, under a checkpoint signed now if need be.
+    /// Open to whoever shows the leaf hash: without it an index tells nothing.
     ///
     /// # Errors
     /// [`Error::Denied`] for a grant of another right, [`Invalid::RangeInvalid`] beyond the log's end,
@@ -109,8 +109,8 @@ impl Vault {
         Ok(Inclusion { hashes: proof.path, checkpoint: published.note.as_ref().to_owned() })
     }
 
-    /// Proves that the log of `from` entries is the beginning of the log of `to` entries: the hashes of RFC 6962
-    /// section 2.1.2.
+    /// Proves that the log of `from` entries is the beginning of the log of `to` entries: the hashes of RFC
+    /// 6962 section 2.1.2.
     ///
     /// # Errors
     /// As [`Vault::prove_inclusion`]; [`Invalid::RangeInvalid`] unless 1 ≤ `from` ≤ `to` ≤ the log's size.
@@ -133,8 +133,8 @@ impl Vault {
         audit::consistency_proof(&self.log(), size, &head).map(|proof| proof.from).map_err(log_fault)
     }
 
-    /// Writes the log for verification elsewhere: signed checkpoint and all entries up to it, no value among them. For
-    /// the operator who has just opened the vault; callers with a grant use [`Vault::entries`].
+    /// Writes the log for verification elsewhere: signed checkpoint and all entries up to it, no value among
+    /// them. For the operator who has just opened the vault; callers with a grant use [`Vault::entries`].
     ///
     /// # Errors
     /// [`ExportError`] when the log cannot be read, is damaged, or `out` fails.

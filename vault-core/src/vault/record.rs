@@ -12,8 +12,8 @@ use super::batch::Planning;
 use super::prepare::Preparing;
 use super::tokenize::record_key;
 
-/// Where a record would be. A token whose tag is wrong has no place: it is answered like an unknown one, in the
-/// same commit, without a read.
+/// Where a record would be. A token whose tag is wrong has no place: it is answered like an unknown one, in
+/// the same commit, without a read.
 pub(super) struct RecordRef {
     pub(super) token: Token,
     pub(super) tenant: TenantId,

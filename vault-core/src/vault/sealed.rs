@@ -184,7 +184,8 @@ impl SealedVault {
     /// entries the anchor knew and why they are given up; from here on the shorter history counts.
     ///
     /// # Errors
-    /// As [`SealedVault::unseal`]; [`UnsealError::RolledBack`] when the log does not have exactly `size` entries.
+    /// As [`SealedVault::unseal`]; [`UnsealError::RolledBack`] when the log does not have exactly `size`
+    /// entries.
     pub fn accept_anchor(
         &self,
         passphrase: &[u8],
@@ -232,8 +233,8 @@ impl SealedVault {
         let _ = self.journal().append(&attempt);
     }
 
-    /// The journal's attempts as entries, with the time of each attempt; one entry more for those that were summed up
-    /// or do not read.
+    /// The journal's attempts as entries, with the time of each attempt; one entry more for those that were
+    /// summed up or do not read.
     fn attempts(&self, policy: &Policy, now: Timestamp) -> Result<Vec<Entry>, UnsealError> {
         let pending = self.journal().pending().map_err(|error| UnsealError::Keyring(error.to_string()))?;
         let mut entries: Vec<Entry> =
@@ -343,8 +344,8 @@ impl SealedVault {
 }
 
 impl Vault {
-    /// A vault over keys that the program keeps itself, for simulations and for programs with their own custody:
-    /// no keyring file, no anchor, so no protection against a store that was rolled back.
+    /// A vault over keys that the program keeps itself, for simulations and for programs with their own
+    /// custody: no keyring file, no anchor, so no protection against a store that was rolled back.
     ///
     /// # Errors
     /// [`UnsealError`].
@@ -371,8 +372,8 @@ impl Vault {
         Ok(vault)
     }
 
-    /// Seals: signs and anchors what is durable, then forgets every key. Gives the keyring back to the program
-    /// that keeps it itself.
+    /// Seals: signs and anchors what is durable, then forgets every key. Gives the keyring back to the
+    /// program that keeps it itself.
     pub fn seal(self) -> Keyring {
         // A vault whose store or anchor is away is sealed all the same.
         let _ = self.keep();

@@ -8,9 +8,9 @@ use super::open::{Health, Lane, Vault};
 impl Vault {
     /// Tries to serve again after the store was away.
     ///
-    /// Resumes only if the log head in the store is the last acknowledged one, or extends it by exactly the batch
-    /// whose outcome was unknown. Anything else is another history: the vault must be sealed. While the store
-    /// stays away the vault stays suspended; call again later.
+    /// Resumes only if the log head in the store is the last acknowledged one, or extends it by exactly the
+    /// batch whose outcome was unknown. Anything else is another history: the vault must be sealed. While the
+    /// store stays away the vault stays suspended; call again later.
     pub fn resume(&self) -> Health {
         let mut lane = self.lane();
         if lane.health == Health::Suspended {

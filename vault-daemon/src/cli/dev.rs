@@ -25,7 +25,8 @@ use zeroize::Zeroizing;
 use super::Done;
 use super::serve::until_stopped;
 
-/// What the payment networks publish for tests, and an SSN that was printed in advertisements and never issued since.
+/// What the payment networks publish for tests, and an SSN that was printed in advertisements and never
+/// issued since.
 const SAMPLES: [(&str, &str); 6] = [
     ("Visa", "4111111111111111"),
     ("Mastercard", "5555555555554444"),
@@ -229,7 +230,8 @@ fn print_commands(folder: &Path) {
     println!("\nserving until Ctrl-C; try:");
     println!("  cargo run --release --bin vaultctl -- --dev {folder} --as custodian status");
     println!(
-        "  echo 4111111111111111 | cargo run --release --bin vaultctl -- --dev {folder} --as checkout tokenize --from -"
+        "  echo 4111111111111111 | \
+         cargo run --release --bin vaultctl -- --dev {folder} --as checkout tokenize --from -"
     );
     println!("  cargo run --release --bin vaultctl -- --dev {folder} --as auditor audit tail");
 }

@@ -262,8 +262,8 @@ fn deadlines(table: &DeadlinesTable) -> Checked<DeadlinesConfig> {
     Ok(checked)
 }
 
-/// Keys beside the data they open, or the anchor beside what it anchors, would fall into one backup and one thief's
-/// hands, and would be rolled back together.
+/// Keys beside the data they open, or the anchor beside what it anchors, would fall into one backup and one
+/// thief's hands, and would be rolled back together.
 fn check_folders(config: &Config) -> Checked<()> {
     let store = resolved(&config.store.folder);
     let keyring = resolved(&config.vault.keyring_folder);

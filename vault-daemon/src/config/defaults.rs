@@ -40,7 +40,8 @@ pub(super) const fn idle_timeout() -> Duration {
     Duration::from_secs(300)
 }
 
-/// Plaintext can linger in the buffers of a connection for as long as it lives; closing frees and so wipes them.
+/// Plaintext can linger in the buffers of a connection for as long as it lives; closing frees and so wipes
+/// them.
 pub(super) const fn connection_age_max() -> Duration {
     Duration::from_secs(1_800)
 }

@@ -108,8 +108,8 @@ impl File {
     }
 }
 
-/// With every key optional, serde can only meet a key it does not know or a value that does not fit. Its own message
-/// would repeat the value.
+/// With every key optional, serde can only meet a key it does not know or a value that does not fit. Its own
+/// message would repeat the value.
 fn shape_problem(error: &toml::de::Error) -> &'static str {
     if error.message().starts_with("unknown field") {
         "is no known key"
@@ -122,7 +122,8 @@ fn line_of(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
-/// An unknown key stands in the path as the file wrote it: bounded here, and unable to break a line of the log.
+/// An unknown key stands in the path as the file wrote it: bounded here, and unable to break a line of the
+/// log.
 fn printable(path: &str) -> String {
     const CHARACTERS_MAX: usize = 128;
     path.chars().take(CHARACTERS_MAX).flat_map(char::escape_default).collect()

@@ -72,7 +72,8 @@ impl Calls {
         Self { custody, lane, desk, places: Places::for_one_of(cores), metrics, deadlines }
     }
 
-    /// Checks a message into a core request, has it decided and committed, and gives the reply with its receipts.
+    /// Checks a message into a core request, has it decided and committed, and gives the reply with its
+    /// receipts.
     pub(super) async fn call<M>(
         &self,
         rpc: &'static str,

@@ -23,7 +23,8 @@ use vault_proto::v1::tokenization_server::TokenizationServer;
 
 use crate::server::Routes;
 
-/// All services of the vault, with their message bounds. No compression: a bound on bytes is a bound on memory.
+/// All services of the vault, with their message bounds. No compression: a bound on bytes is a bound on
+/// memory.
 pub fn routes(calls: &Calls) -> Routes {
     macro_rules! bounded {
         ($server:ident, $bytes:expr) => {

@@ -1,5 +1,5 @@
-//! Wire values into the core's and back. What is parsed here is the last place where plaintext has another form
-//! than the core's.
+//! Wire values into the core's and back. What is parsed here is the last place where plaintext has another
+//! form than the core's.
 
 use prost_types::Timestamp as WireTime;
 use vault_core::audit::Receipt;

@@ -33,7 +33,8 @@ const FRAME_BYTES: u32 = 16 * 1024;
 const WINDOW_BYTES: u32 = 1024 * 1024 + 64 * 1024;
 /// Unsent answer bytes of one stream; a longer answer waits for the client to read.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
-/// Streams a client may open and reset before the server has looked at them (CVE-2023-44487); h2's own default.
+/// Streams a client may open and reset before the server has looked at them (CVE-2023-44487); h2's own
+/// default.
 const PENDING_RESETS_MAX: usize = 20;
 /// Streams the server may have to reset for the client's protocol errors before it gives the connection up.
 const ERROR_RESETS_MAX: usize = 256;
@@ -160,7 +161,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Returns once the server has a reason of its own to end this connection; wakes only when a check is due.
+    /// Returns once the server has a reason of its own to end this connection; wakes only when a check is
+    /// due.
     async fn until_end(&mut self) -> Ending {
         let mut phase = self.core.phase.clone();
         loop {
@@ -314,7 +316,8 @@ where
     }
 }
 
-/// Waits for the connections of a core to end, at most until the drain's deadline. `false`: some were cut off.
+/// Waits for the connections of a core to end, at most until the drain's deadline. `false`: some were cut
+/// off.
 pub(super) async fn all_ended(connections: &mut tokio::task::JoinSet<()>, deadline: Option<Instant>) -> bool {
     let ended = async { while connections.join_next().await.is_some() {} };
     match deadline {

@@ -33,8 +33,8 @@ pub(super) struct Trust {
     revocation: Revocation,
     cas: Vec<Ca>,
     algorithms: WebPkiSupportedAlgorithms,
-    /// What [`Trust::verify`] found, by the hash of the chain. The result depends on the chain, this trust and the
-    /// time alone, so a finding stands for as long as its period. Refusals are not kept.
+    /// What [`Trust::verify`] found, by the hash of the chain. The result depends on the chain, this trust
+    /// and the time alone, so a finding stands for as long as its period. Refusals are not kept.
     verified: Mutex<HashMap<[u8; 32], Arc<Verified>>>,
 }
 
@@ -171,7 +171,8 @@ impl Trust {
         })
     }
 
-    /// The first CA, in the order of the configuration, that anchors a valid path; or the most telling refusal.
+    /// The first CA, in the order of the configuration, that anchors a valid path; or the most telling
+    /// refusal.
     fn find_anchor(
         &self,
         leaf: &CertificateDer<'_>,
@@ -293,7 +294,8 @@ impl Ca {
         Ok(())
     }
 
-    /// Until when the lists that are not stale yet stay so. webpki calls a list stale from its next update on.
+    /// Until when the lists that are not stale yet stay so. webpki calls a list stale from its next update
+    /// on.
     fn lists_period(&self, now: Timestamp) -> Period {
         let ends = self.lists.iter().map(|list| list.next_update.saturating_sub(1));
         let next = ends.filter(|end| *end >= now.seconds()).min();

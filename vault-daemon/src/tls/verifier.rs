@@ -14,8 +14,8 @@ use vault_core::clock::Clock;
 
 use super::trust::Trust;
 
-/// Asks the trust about each client while its handshake runs, so that a refused client gets the right alert and
-/// never a byte.
+/// Asks the trust about each client while its handshake runs, so that a refused client gets the right alert
+/// and never a byte.
 pub(super) struct ClientVerifier {
     trust: Arc<Trust>,
     subjects: Vec<DistinguishedName>,

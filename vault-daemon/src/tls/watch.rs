@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use super::TlsDoor;
 
-/// A thread that looks again and again whether a file behind the door has changed; it ends when this is dropped, or
-/// with the door.
+/// A thread that looks again and again whether a file behind the door has changed; it ends when this is
+/// dropped, or with the door.
 pub struct FilesWatch {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,

@@ -90,7 +90,11 @@ proptest! {
     }
 
     #[test]
-    fn what_is_accepted_is_canonical(entry in entries(), place in any::<prop::sample::Index>(), to in any::<u8>()) {
+    fn what_is_accepted_is_canonical(
+        entry in entries(),
+        place in any::<prop::sample::Index>(),
+        to in any::<u8>(),
+    ) {
         let mut bytes = entry.to_bytes();
         let place = place.index(bytes.len());
         bytes[place] = to;

@@ -36,7 +36,8 @@ proptest! {
     #[test]
     fn what_is_staged_and_dropped_leaves_no_trace(before in 0usize..600, dropped in 1usize..600) {
         let mut log = Log::of(if before > 0 { std::slice::from_ref(&before) } else { &[] });
-        let entries: Vec<_> = (0..dropped).map(|index| hashed(format!("lost {index}").into_bytes())).collect();
+        let lost = |index| hashed(format!("lost {index}").into_bytes());
+        let entries: Vec<_> = (0..dropped).map(lost).collect();
         let lost = log.writer.stage(&entries).unwrap();
         agrees(&log);
         log.grow(3);

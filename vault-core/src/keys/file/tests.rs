@@ -75,7 +75,8 @@ fn folder_of(copies: [Option<&[u8]>; 2]) -> (TempDir, KeyringFolder) {
     (parent, folder)
 }
 
-/// Without the syncs of the real thing, also those a file system adds when a file is rewritten: these tests write thousands.
+/// Without the syncs of the real thing, also those a file system adds when a file is rewritten: these tests
+/// write thousands.
 fn put(folder: &KeyringFolder, place: usize, bytes: Option<&[u8]>) {
     let path = folder.copy(place);
     drop(fs::remove_file(&path));
@@ -223,7 +224,8 @@ fn every_pair_of_copies_that_a_crash_or_damage_can_leave() {
 
 #[test]
 fn a_save_that_is_cut_anywhere_leaves_the_old_or_the_new_keyring() {
-    // What a crash leaves while saving: an unfinished file of any length, beside two old copies or one old and one new.
+    // What a crash leaves while saving: an unfinished file of any length, beside two old copies or one old
+    // and one new.
     let (old, new, next) = (keyring(1, 1), keyring(1, 2), keyring(1, 3));
     let (old_file, new_file) = (file(&old), file(&new));
     let stages =
@@ -243,8 +245,8 @@ fn a_save_that_is_cut_anywhere_leaves_the_old_or_the_new_keyring() {
 
 #[test]
 fn the_newest_good_copy_is_never_the_first_to_be_replaced() {
-    // A save that can write one place only (the other is blocked by a folder of its name) must leave the newest keyring
-    // untouched while it is the only one.
+    // A save that can write one place only (the other is blocked by a folder of its name) must leave the
+    // newest keyring untouched while it is the only one.
     let (old_file, new_file) = (file(&keyring(1, 1)), file(&keyring(1, 2)));
     for newest_at in [0, 1] {
         let (_parent, folder) = folder_of([Some(&old_file), Some(&old_file)]);

@@ -8,10 +8,11 @@ use super::{EVERY_ROLE, every_role, named, principal};
 use crate::data::{CallerText, Class};
 use crate::policy::{Ask, Because, Denied, Grant, Policy, Principal, Right, Role, Scope};
 
-/// Everything that [`EVERY_ROLE`] allows. A line stands for each combination of its alternatives; `-` is "not given".
-/// What no line says is refused.
+/// Everything that [`EVERY_ROLE`] allows. A line stands for each combination of its alternatives; `-` is "not
+/// given". What no line says is refused.
 ///
-/// who        | rights                               | class   | purpose            | recipient    | reference
+/// who        | rights                               | class   | purpose            | recipient    |
+/// reference
 const ALLOWED: &str = "
    checkout   | tokenize find-by-value               | pan     | - settlement       | -            | - given
    checkout   | tokenize find-by-value               | ssn     | -                  | -            | - given

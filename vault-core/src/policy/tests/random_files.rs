@@ -51,6 +51,11 @@ const WORDS: [&str; 42] = [
     "true",
 ];
 
+/// One of [`WORDS`].
+fn word() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(&WORDS[..])
+}
+
 proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(text in any::<String>()) {
@@ -58,13 +63,13 @@ proptest! {
     }
 
     #[test]
-    fn no_sequence_of_policy_words_makes_the_reader_panic(words in prop::collection::vec(prop::sample::select(&WORDS[..]), 0..60)) {
+    fn no_sequence_of_policy_words_makes_the_reader_panic(words in prop::collection::vec(word(), 0..60)) {
         holds(&words.join(" "));
     }
 
     #[test]
     fn no_edit_of_a_good_file_makes_the_reader_panic_or_gives_too_much(
-        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..40_usize, prop::sample::select(&WORDS[..])), 1..4),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0..40_usize, word()), 1..4),
         example in any::<bool>(),
     ) {
         let mut text = if example { EXAMPLE } else { EVERY_ROLE }.to_owned();
@@ -92,7 +97,8 @@ proptest! {
         };
         let tables = EVERY_ROLE.split("[[principal]]").next().unwrap();
         holds(&format!(
-            "{tables}[[principal]]\nid = 'a'\nidentity = 'dns:a.example'\ntenant = '{tenant}'\nrole = '{role}'\n{}{}{}{}",
+            "{tables}[[principal]]\nid = 'a'\nidentity = 'dns:a.example'\ntenant = '{tenant}'\n\
+             role = '{role}'\n{}{}{}{}",
             list("rights", &rights),
             list("classes", &classes),
             list("purposes", &purposes),
