@@ -46,7 +46,7 @@ pub enum Finding {
         /// Which.
         token: Token,
     },
-    /// A row that does not authenticate or does not parse.
+    /// A row that does not authenticate, does not parse, or is not found by its key.
     Damaged {
         /// Its space.
         space: Space,
@@ -128,8 +128,8 @@ impl Vault {
         logged: &mut Logged,
         report: &mut CheckReport,
     ) -> Result<(), Error> {
-        self.each_row(Space::Record, tenant, |key, row| {
-            let Some((token, version)) = authentic(keys, tenant, &key, &row) else {
+        self.each_row(Space::Record, tenant, |key, row, found| {
+            let Some((token, version)) = authentic(keys, tenant, &key, &row).filter(|_| found) else {
                 if let Ok(token) = Token::from_bytes(key.bytes()) {
                     logged.remove(&(tenant.clone(), token));
                 }
@@ -149,9 +149,9 @@ impl Vault {
 
     fn check_index(&self, keys: &Keys, tenant: &TenantId, report: &mut CheckReport) -> Result<(), Error> {
         let mut tokens = Vec::new();
-        self.each_row(Space::Index, tenant, |key, row| {
+        self.each_row(Space::Index, tenant, |key, row, found| {
             let value = rows::unguard(keys.keyring.row_mac(), keys.keyring.vault_id(), &key, &row.value);
-            match value.ok().and_then(|value| Token::from_bytes(value).ok()) {
+            match value.ok().filter(|_| found).and_then(|value| Token::from_bytes(value).ok()) {
                 Some(token) => tokens.push(token),
                 None => {
                     report.findings.push(Finding::Damaged { space: Space::Index, tenant: tenant.clone() });
@@ -169,11 +169,13 @@ impl Vault {
         Ok(())
     }
 
+    /// Visits the rows in key order, each with whether asking for its key gives the same row: an engine may
+    /// scan what its damaged indexes or filters no longer find.
     fn each_row(
         &self,
         space: Space,
         tenant: &TenantId,
-        mut visit: impl FnMut(Key, Row),
+        mut visit: impl FnMut(Key, Row, bool),
     ) -> Result<(), Error> {
         let mut after: Option<Vec<u8>> = None;
         loop {
@@ -183,7 +185,12 @@ impl Vault {
                 .map_err(|_| Error::Unavailable(Unavailable::Store))?;
             let full = rows.len() == SCAN_ROWS_MAX;
             after = rows.last().map(|(key, _)| key.bytes().to_vec());
-            rows.into_iter().for_each(|(key, row)| visit(key, row));
+            let asked: Vec<Key> = rows.iter().map(|(key, _)| key.clone()).collect();
+            let found = self.store().read(&asked).map_err(|_| Error::Unavailable(Unavailable::Store))?;
+            for ((key, row), found) in rows.into_iter().zip(found) {
+                let same = found.as_ref() == Some(&row);
+                visit(key, row, same);
+            }
             if !full {
                 return Ok(());
             }

@@ -7,18 +7,18 @@
     reason = "tests may stop loudly"
 )]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::audit::{Action, Entry, Origin, Outcome as Recorded, Receipt, read_entries};
 use crate::clock::Timestamp;
 use crate::crypto::{Purposes, SeededEntropy};
-use crate::data::{CallerText, Card, Environment, Pan, PurposeId, Secret, Ssn, Token, Value};
+use crate::data::{CallerText, Card, Environment, Pan, PurposeId, Secret, Ssn, TenantId, Token, Value};
 use crate::error::{Error, Exhausted, Invalid, State, Unavailable};
 use crate::keys::Keyring;
 use crate::policy::{Identity, Policy};
-use crate::store::Store;
 use crate::store::memory::{Injected, MemoryStore};
+use crate::store::{Commit, Fault, Key, Row, Space, Store, Writes};
 
 const POLICY: &str = r#"
 [[tenant]]
@@ -104,13 +104,17 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let mut entropy = SeededEntropy::new(7);
         let store = Arc::new(MemoryStore::new());
+        Self::over(store.clone(), store)
+    }
+
+    /// A vault that sees `store` through `shared`.
+    fn over(store: Arc<MemoryStore>, shared: Arc<dyn Store>) -> Self {
+        let mut entropy = SeededEntropy::new(7);
         let now = Timestamp::from_seconds(1_800_000_000);
         let keyring = Keyring::create(Environment::parse("test").unwrap(), &mut entropy, now).unwrap();
         let policy = Arc::new(Policy::parse(POLICY).unwrap());
         let origin = Origin::parse("vault.test/one").unwrap();
-        let shared: Arc<dyn Store> = store.clone();
         let vault = Vault::with_keyring(shared, keyring, origin, policy, now, &mut entropy).unwrap();
         Self { store, vault, entropy, now }
     }
@@ -422,4 +426,62 @@ fn check_finds_what_is_missing_damaged_or_foreign() {
     let report = bench.vault.check(bench.now, &mut bench.entropy).unwrap();
     assert_eq!((report.records, report.index_rows), (6, 1));
     assert_eq!(report.findings, []);
+}
+
+/// A store that scans one row but does not find it by its key, as an engine with a damaged filter.
+struct Blind {
+    store: Arc<MemoryStore>,
+    unseen: Mutex<Option<Key>>,
+}
+
+impl Store for Blind {
+    fn read(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, Fault> {
+        let unseen = self.unseen.lock().unwrap();
+        let rows = self.store.read(keys)?.into_iter().zip(keys);
+        Ok(rows.map(|(row, key)| row.filter(|_| unseen.as_ref() != Some(key))).collect())
+    }
+
+    fn scan(
+        &self,
+        space: Space,
+        tenant: Option<&TenantId>,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Row)>, Fault> {
+        self.store.scan(space, tenant, after, limit)
+    }
+
+    fn commit(&self, writes: &Writes) -> Result<Commit, Fault> {
+        self.store.commit(writes)
+    }
+
+    fn reopen(&self) -> Result<(), Fault> {
+        self.store.reopen()
+    }
+
+    fn free_space_low(&self) -> bool {
+        self.store.free_space_low()
+    }
+
+    fn kind(&self) -> &'static str {
+        self.store.kind()
+    }
+
+    fn disk_bytes(&self) -> Result<u64, Fault> {
+        self.store.disk_bytes()
+    }
+}
+
+#[test]
+fn check_finds_a_record_that_is_there_but_not_found_by_its_key() {
+    let store = Arc::new(MemoryStore::new());
+    let blind = Arc::new(Blind { store: Arc::clone(&store), unseen: Mutex::new(None) });
+    let mut bench = Bench::over(store, blind.clone());
+    let token = bench.tokenize("checkout", VISA).unwrap();
+    assert_eq!(bench.vault.check(bench.now, &mut bench.entropy).unwrap().findings, []);
+    let tenant = TenantId::parse("shop").unwrap();
+    *blind.unseen.lock().unwrap() = Some(super::tokenize::record_key(&tenant, &token));
+    assert_eq!(bench.detokenize("billing", token, "settlement"), Err(Error::UnknownToken));
+    let report = bench.vault.check(bench.now, &mut bench.entropy).unwrap();
+    assert_eq!(report.findings, [Finding::Damaged { space: Space::Record, tenant }]);
 }
