@@ -7,7 +7,7 @@
 //! <path>/<engine>.new a creation that did not finish: removed at the next open
 //! ```
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, FileType, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -80,11 +80,15 @@ impl Folder {
     /// After a failed sync the kernel may keep pages that never reached the disk and call them clean: a
     /// recovery that reads them would believe in a commit that the next power cut takes away.
     pub(super) fn forget_cached(&self) -> Result<(), Fault> {
-        each_file(&self.data(), &mut |path| {
-            let file = File::open(path).map_err(away)?;
-            file.sync_all().map_err(away)?;
-            fadvise(&file, 0, None, Advice::DontNeed).map_err(|error| away(error.into()))
+        each_below(&self.data(), &mut |path, kind| {
+            if kind.is_dir() {
+                return Ok(());
+            }
+            let file = File::open(path)?;
+            file.sync_all()?;
+            Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
         })
+        .map_err(away)
     }
 
     /// Bytes that an ordinary user can still write on this file system.
@@ -99,11 +103,13 @@ impl Folder {
 
         const BLOCK: u64 = 512;
         let mut bytes = 0;
-        each_file(&self.path, &mut |path| {
-            // Compaction may remove a file between listing and looking.
-            bytes += fs::metadata(path).map_or(0, |meta| meta.blocks().saturating_mul(BLOCK));
+        each_below(&self.path, &mut |path, kind| {
+            if !kind.is_dir() {
+                bytes += fs::metadata(path)?.blocks().saturating_mul(BLOCK);
+            }
             Ok(())
-        })?;
+        })
+        .map_err(away)?;
         Ok(bytes)
     }
 }
@@ -123,40 +129,78 @@ fn lock(path: &Path) -> Result<File, Fault> {
 
 /// Makes one file or one folder's entries durable.
 pub(super) fn sync(path: &Path) -> Result<(), Fault> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(away)
+    fsync(path).map_err(away)
 }
 
+fn fsync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Makes a folder durable with all that lies in it.
 fn sync_tree(path: &Path) -> Result<(), Fault> {
-    for entry in fs::read_dir(path).map_err(away)? {
-        let entry = entry.map_err(away)?;
-        if entry.file_type().map_err(away)?.is_dir() {
-            sync_tree(&entry.path())?;
-        } else {
-            sync(&entry.path())?;
-        }
-    }
+    each_below(path, &mut |entry, _| fsync(entry)).map_err(away)?;
     sync(path)
 }
 
-/// Calls `visit` for every file below `path`. Files and folders that vanish meanwhile are passed over.
-fn each_file(path: &Path, visit: &mut impl FnMut(&Path) -> Result<(), Fault>) -> Result<(), Fault> {
-    let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(away)?,
-    };
-    for entry in entries {
-        let entry = entry.map_err(away)?;
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            each_file(&entry.path(), visit)?;
-        } else {
-            visit(&entry.path())?;
+/// Calls `visit` for everything below `path`, for a folder after what lies in it. What the engine's threads
+/// remove meanwhile is passed over: a file that is gone has nothing to keep.
+fn each_below(path: &Path, visit: &mut impl FnMut(&Path, FileType) -> io::Result<()>) -> io::Result<()> {
+    for entry in unless_gone(fs::read_dir(path))?.into_iter().flatten() {
+        let entry = entry?;
+        let Some(kind) = unless_gone(entry.file_type())? else { continue };
+        if kind.is_dir() {
+            each_below(&entry.path(), visit)?;
         }
+        unless_gone(visit(&entry.path(), kind))?;
     }
     Ok(())
+}
+
+fn unless_gone<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 /// An I/O error before or outside a commit: nothing was written.
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 pub(super) fn away(error: io::Error) -> Fault {
     Fault::Unavailable(error.to_string().into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may stop loudly")]
+
+    use super::*;
+
+    #[test]
+    fn what_vanishes_while_the_folder_is_walked_is_passed_over_and_the_rest_is_visited() {
+        let folder = tempfile::tempdir().unwrap();
+        let within = folder.path().join("within");
+        fs::create_dir(&within).unwrap();
+        for name in ["a", "b", "c"] {
+            fs::write(within.join(name), name).unwrap();
+        }
+        let mut seen = Vec::new();
+        let outcome = each_below(folder.path(), &mut |path, _| {
+            // Another thread removes all but the file that is looked at first.
+            if seen.is_empty() {
+                let others = fs::read_dir(&within).unwrap().map(|entry| entry.unwrap().path());
+                others.filter(|other| other != path).for_each(|other| fs::remove_file(other).unwrap());
+            }
+            fsync(path)?;
+            seen.push(path.to_owned());
+            Ok(())
+        });
+        outcome.unwrap();
+        assert_eq!(seen.len(), 2, "one file and its folder: {seen:?}");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_cannot_be_made_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(sync_tree(&folder.path().join("absent")), Err(Fault::Unavailable(_))));
+    }
 }
