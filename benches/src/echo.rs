@@ -18,7 +18,7 @@ use tonic::codegen::{BoxFuture, Service};
 use tonic::server::{Grpc, NamedService, UnaryService};
 use vault_core::limits::BATCH_MESSAGE_BYTES_MAX;
 use vault_daemon::clock::SystemClock;
-use vault_daemon::config::Config;
+use vault_daemon::daemon::server_options;
 use vault_daemon::dev::DevFolder;
 use vault_daemon::server::{Routes, Server, ServerOptions};
 use vault_daemon::tls::TlsDoor;
@@ -46,26 +46,12 @@ pub(crate) fn serve(options: &ServeOptions) -> Done {
     let config = folder.config(options.store.engine())?;
     let door = TlsDoor::open(config.listen.tls.clone(), Arc::new(SystemClock))?;
     let make_core = |_| Routes::new(Echo);
-    let running = Server::start(server_options(&config), Arc::new(door), Arc::new(make_core))?;
+    let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let options = ServerOptions { listen, ..server_options(&config) };
+    let running = Server::start(options, Arc::new(door), Arc::new(make_core))?;
     serve_until_told(running.local_addr())?;
     running.drain(Duration::ZERO);
     Ok(())
-}
-
-/// As the daemon bounds its own server.
-fn server_options(config: &Config) -> ServerOptions {
-    let listen = &config.listen;
-    let standard = ServerOptions::default();
-    ServerOptions {
-        listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
-        cores: listen.cores.unwrap_or(standard.cores),
-        connections_max: listen.connections_max,
-        handshake_timeout: listen.handshake_timeout,
-        idle_timeout: listen.idle_timeout,
-        connection_age_max: listen.connection_age_max,
-        streams_max: listen.streams_per_connection_max,
-        ..standard
-    }
 }
 
 #[derive(Clone)]

@@ -265,7 +265,8 @@ impl Drop for Daemon {
     }
 }
 
-fn server_options(config: &Config) -> ServerOptions {
+/// How the server is bounded by this configuration.
+pub fn server_options(config: &Config) -> ServerOptions {
     let listen = &config.listen;
     let standard = ServerOptions::default();
     ServerOptions {

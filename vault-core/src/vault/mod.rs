@@ -44,4 +44,4 @@ pub use outcome::{Outcome, Released, Reply, View};
 pub use prepare::Prepared;
 pub use read_log::{Inclusion, LogListing};
 pub use request::{NewValue, Request};
-pub use sealed::{InitError, SealedVault, UnsealError};
+pub use sealed::{AcceptedLog, InitError, SealedVault, UnsealError};

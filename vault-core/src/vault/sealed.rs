@@ -37,6 +37,14 @@ pub struct SealedVault {
     origin: Origin,
 }
 
+/// A log that is to count although its anchor knows another one.
+pub struct AcceptedLog {
+    /// How many entries it has.
+    pub size: u64,
+    /// Why: it stays in the log.
+    pub reason: CallerText,
+}
+
 /// Why a vault could not be created.
 #[derive(Debug, Error)]
 pub enum InitError {
@@ -184,24 +192,23 @@ impl SealedVault {
     /// entries the anchor knew and why they are given up; from here on the shorter history counts.
     ///
     /// # Errors
-    /// As [`SealedVault::unseal`]; [`UnsealError::RolledBack`] when the log does not have exactly `size`
-    /// entries.
+    /// As [`SealedVault::unseal`]; [`UnsealError::RolledBack`] when the log has another size.
     pub fn accept_anchor(
         &self,
         passphrase: &[u8],
-        (size, reason): (u64, CallerText),
+        accepted: AcceptedLog,
         policy: Arc<Policy>,
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<Vault, UnsealError> {
         let mut opening = self.read(passphrase)?;
         let known = anchored(&opening).map_or(0, |head| head.size);
-        if opening.log.head().size != size {
+        if opening.log.head().size != accepted.size {
             return Err(UnsealError::RolledBack { anchor_size: known, log_size: opening.log.head().size });
         }
-        let mut accepted = Entry::new(now, Actor::Vault, Action::AnchorAccepted);
-        accepted.count = u32::try_from(known.saturating_sub(size)).unwrap_or(u32::MAX);
-        accepted.note = Some(reason);
+        let mut entry = Entry::new(now, Actor::Vault, Action::AnchorAccepted);
+        entry.count = u32::try_from(known.saturating_sub(accepted.size)).unwrap_or(u32::MAX);
+        entry.note = Some(accepted.reason);
         let mut given_up = opening.anchor.take().unwrap_or_else(|| AnchorState {
             sequence: 0,
             logs: Vec::new(),
@@ -214,7 +221,7 @@ impl SealedVault {
             .replace(&opening.root, &given_up)
             .map_err(|error| UnsealError::Anchor(error.to_string()))?;
         opening.anchor = Some(given_up);
-        self.open(opening, policy, vec![accepted], now, entropy)
+        self.open(opening, policy, vec![entry], now, entropy)
     }
 
     /// Notes in the journal that a caller without the right asked to unseal.

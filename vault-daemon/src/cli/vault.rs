@@ -7,7 +7,7 @@ use vault_core::crypto::SystemEntropy;
 use vault_core::crypto::passphrase::Params;
 use vault_core::data::CallerText;
 use vault_core::keys::Seal;
-use vault_core::vault::Finding;
+use vault_core::vault::{AcceptedLog, Finding};
 use vault_daemon::clock::SystemClock;
 use vault_daemon::daemon::Site;
 
@@ -72,7 +72,7 @@ pub(super) fn anchor(command: &AnchorCommand) -> Done {
     let site = Site::open(&config)?;
     let vault = site.sealed.accept_anchor(
         &passphrase,
-        (options.size, reason),
+        AcceptedLog { size: options.size, reason },
         site.policy,
         SystemClock.now(),
         &mut SystemEntropy::new(),
