@@ -48,9 +48,15 @@ pub struct Listener {
     local_addr: Option<SocketAddr>,
 }
 
+/// A socket that no runtime knows of yet.
+enum Bound {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, PathBuf),
+}
+
 enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener),
 }
 
 impl Listener {
@@ -59,34 +65,26 @@ impl Listener {
     /// # Errors
     /// When the address or path cannot be bound.
     pub fn start(listen: &MetricsListen, exposition: Exposition) -> Result<Option<Self>, ListenerError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let socket = match listen {
+        // Bound without a runtime: whoever starts a daemon may be inside one of their own.
+        let (socket, local_addr) = match listen {
             MetricsListen::Off => return Ok(None),
-            MetricsListen::Loopback(address) => Socket::Tcp(runtime.block_on(TcpListener::bind(address))?),
+            MetricsListen::Loopback(address) => {
+                let listener = std::net::TcpListener::bind(address)?;
+                listener.set_nonblocking(true)?;
+                let local_addr = listener.local_addr()?;
+                (Bound::Tcp(listener), Some(local_addr))
+            }
             MetricsListen::Unix(path) => {
                 remove_stale(path)?;
-                let _inside = runtime.enter();
-                let socket = UnixListener::bind(path)?;
+                let listener = std::os::unix::net::UnixListener::bind(path)?;
+                listener.set_nonblocking(true)?;
                 fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
-                Socket::Unix(socket, path.clone())
+                (Bound::Unix(listener, path.clone()), None)
             }
         };
-        let local_addr = match &socket {
-            Socket::Tcp(listener) => Some(listener.local_addr()?),
-            Socket::Unix(..) => None,
-        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
-        let serve = move || {
-            runtime.block_on(async {
-                tokio::select! {
-                    () = accept(&socket, exposition) => {}
-                    _ = stopped => {}
-                }
-            });
-            if let Socket::Unix(_, path) = socket {
-                let _ = fs::remove_file(path);
-            }
-        };
+        let serve = move || runtime.block_on(serve_until(socket, exposition, stopped));
         let thread = thread::Builder::new().name("vaultd-metrics".to_owned()).spawn(serve)?;
         Ok(Some(Self { stop: Some(stop), thread: Some(thread), local_addr }))
     }
@@ -114,6 +112,24 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Serves until told to stop.
+async fn serve_until(bound: Bound, exposition: Exposition, stopped: oneshot::Receiver<()>) {
+    let (socket, file) = match bound {
+        Bound::Tcp(listener) => (TcpListener::from_std(listener).map(Socket::Tcp), None),
+        Bound::Unix(listener, path) => (UnixListener::from_std(listener).map(Socket::Unix), Some(path)),
+    };
+    match socket {
+        Ok(socket) => tokio::select! {
+            () = accept(&socket, exposition) => {}
+            _ = stopped => {}
+        },
+        Err(error) => tracing::error!(event = "metrics_unavailable", kind = ?error.kind()),
+    }
+    if let Some(path) = file {
+        let _ = fs::remove_file(path);
+    }
+}
+
 async fn accept(socket: &Socket, exposition: Exposition) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -126,7 +142,7 @@ async fn accept(socket: &Socket, exposition: Exposition) {
                     drop(place);
                 }));
             }),
-            Socket::Unix(listener, _) => listener.accept().await.map(|(stream, _)| {
+            Socket::Unix(listener) => listener.accept().await.map(|(stream, _)| {
                 drop(tokio::spawn(async move {
                     serve(stream, exposition).await;
                     drop(place);
