@@ -1,4 +1,4 @@
-//! A network that loses one answer at the moment that hurts: the vault has committed, the client does not know.
+//! A network that loses one answer when it hurts: the vault has committed, and the client does not know.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
