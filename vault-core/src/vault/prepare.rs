@@ -133,7 +133,7 @@ impl Preparing<'_> {
                 draft.note.clone_from(reason);
                 self.plain(&request).map(Work::Granted)
             }
-            Request::Prove | Request::ReadLog => self.plain(&request).map(Work::Granted),
+            Request::Prove | Request::ReadLog | Request::Status => self.plain(&request).map(Work::Granted),
         }
     }
 

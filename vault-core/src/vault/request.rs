@@ -65,6 +65,8 @@ pub enum Request {
     Prove,
     /// Entries of the log, of the caller's own tenant unless its scope is every tenant.
     ReadLog,
+    /// The state of the vault.
+    Status,
     /// Permission to seal the vault, recorded before it happens.
     Seal {
         /// Why.
@@ -83,6 +85,7 @@ impl Request {
             Self::FindByValue { .. } => Right::FindByValue,
             Self::Prove => Right::Prove,
             Self::ReadLog => Right::AuditRead,
+            Self::Status => Right::Status,
             Self::Seal { .. } => Right::Seal,
         }
     }
