@@ -1,0 +1,56 @@
+//! What one call must have left in the audit log.
+
+use vault_proto::v1::Entry;
+use vault_proto::v1::entry::Actor;
+
+use crate::Cell;
+
+/// As which action each RPC is entered. Unsealing is not here: whoever is refused it goes to the journal.
+const ENTERED_AS: [(&str, &str); 13] = [
+    ("Tokenize", "tokenize"),
+    ("Detokenize", "detokenize"),
+    ("GetToken", "view"),
+    ("CompareLastFour", "compare"),
+    ("FindByValue", "find-by-value"),
+    ("BatchTokenize", "tokenize"),
+    ("BatchDetokenize", "detokenize"),
+    ("ListEntries", "audit-read"),
+    ("GetCheckpoint", "prove"),
+    ("ProveInclusion", "prove"),
+    ("ProveConsistency", "prove"),
+    ("GetStatus", "status"),
+    ("Seal", "seal"),
+];
+
+/// Whether the call of a cell left exactly one entry, of the caller and with the caller's outcome.
+pub(crate) fn check_entry(cell: &Cell, entered: &[Entry]) -> Result<(), String> {
+    if cell.rpc == "Unseal" {
+        return Ok(());
+    }
+    let name = (cell.principal != "stranger").then_some(cell.principal);
+    let action = ENTERED_AS.iter().find(|(rpc, _)| *rpc == cell.rpc).map_or("", |(_, action)| action);
+    let of_caller: Vec<&Entry> =
+        entered.iter().filter(|entry| entry.action == action && actor(entry) == name).collect();
+    let [entry] = of_caller.as_slice() else {
+        return Err(format!("{} entries of action {action}", of_caller.len()));
+    };
+    let outcome = entry.outcome.as_str();
+    let (fits, released) = match cell.expected {
+        "served" | "nothing" => (matches!(outcome, "DONE" | "EXISTING"), true),
+        "denied" => (outcome == "DENIED", false),
+        "unknown" => (outcome == "UNKNOWN_TOKEN", false),
+        _ => (false, false),
+    };
+    if !fits || entry.released != released {
+        return Err(format!("entered as {outcome}, released: {}", entry.released));
+    }
+    if matches!(entry.tenant.as_str(), "" | "shop") { Ok(()) } else { Err("entered for rival".to_owned()) }
+}
+
+/// The principal of an entry; `None` for a stranger.
+pub(crate) fn actor(entry: &Entry) -> Option<&str> {
+    match &entry.actor {
+        Some(Actor::Principal(name)) => Some(name),
+        _ => None,
+    }
+}
