@@ -3,6 +3,7 @@
 //! ```text
 //! X/.vaultd-dev            marks the folder as one of these
 //! X/endpoint               host:port, while a daemon serves it
+//! X/metrics-endpoint       host:port of /metrics, /live and /ready, in plain HTTP
 //! X/passphrase             opens the keyring
 //! X/policy.toml            one shop and its principals
 //! X/certs/ca.pem           verifies the server and issues the clients
@@ -123,18 +124,23 @@ impl DevFolder {
             site.init(&config, seal, clock.as_ref()).map_err(StartError::from)?
         };
         let daemon = Daemon::serve(config, site, Some(vault), clock)?;
+        if let Some(metrics) = daemon.metrics_addr() {
+            self.write("metrics-endpoint", metrics.to_string().as_bytes())?;
+        }
+        // Last: whoever sees it finds everything else in its place.
         self.write("endpoint", daemon.local_addr().to_string().as_bytes())?;
         Ok(daemon)
     }
 
-    /// The configuration of a daemon for this folder: any free loopback port, no metrics.
+    /// The configuration of a daemon for this folder: any free loopback ports.
     ///
     /// # Errors
     /// [`DevError`] when the folder's path cannot stand in a configuration.
     pub fn config(&self, engine: Engine) -> Result<Config, DevError> {
         let folder = fs::canonicalize(&self.path).map_err(|error| self.io("", error))?;
         let path = |part: &str| toml::Value::String(folder.join(part).display().to_string()).to_string();
-        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+        let loopback = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+        let address = loopback(1);
         let text = format!(
             "[vault]\nenvironment = \"{ENVIRONMENT}\"\nkeyring_folder = {}\nanchor_file = {}\n\
              policy_file = {}\naudit_origin = \"vaultd-dev.invalid/log\"\n\
@@ -156,7 +162,7 @@ impl DevFolder {
         );
         let mut config = Config::parse(&text).map_err(StartError::from)?;
         config.listen.address.set_port(0);
-        config.metrics = MetricsListen::Off;
+        config.metrics = MetricsListen::Loopback(loopback(0));
         Ok(config)
     }
 

@@ -234,4 +234,5 @@ fn print_commands(folder: &Path) {
          cargo run --release --bin vaultctl -- --dev {folder} --as checkout tokenize --from -"
     );
     println!("  cargo run --release --bin vaultctl -- --dev {folder} --as auditor audit tail");
+    println!("  curl -s http://$(cat {folder}/metrics-endpoint)/metrics");
 }
