@@ -1,0 +1,123 @@
+//! Plaintext is nowhere but where it is asked for: ten thousand values go in and out of the real daemon, by
+//! every way that succeeds and every way that fails, and are then looked for in everything it leaves behind.
+//!
+//! Looked for: each value as digits, with spaces and hyphens, in UTF-16, packed as BCD, in hexadecimal, in
+//! Base64 at each of its three alignments, and reversed. Looked in: store, keyring, anchor and every other
+//! file of the folder, both output streams at the most talkative log level, every metric, every error the
+//! clients were given, and the memory of the process. Not looked for: values that went through a compressor
+//! together with others (store engines compress blocks, but find nothing to shorten in unrelated digits, so
+//! that these would stand there literally).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "tests may stop loudly, and say what they measured"
+)]
+
+mod calls;
+mod memory;
+mod scanner;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use vault_tests::process::Vaultd;
+use vault_tests::values::{Seeded, seed};
+
+use crate::scanner::{Findings, Scanner};
+
+/// How long a closed connection may take to be forgotten.
+const FORGETTING: Duration = Duration::from_secs(3);
+
+#[test]
+fn no_value_is_left_in_files_logs_errors_or_memory_on_fjall() {
+    look_everywhere("fjall");
+}
+
+#[test]
+fn no_value_is_left_in_files_logs_errors_or_memory_on_sled() {
+    look_everywhere("sled");
+}
+
+fn look_everywhere(engine: &str) {
+    let seed = seed();
+    println!("{engine}: VAULT_TESTS_SEED={seed}");
+    let folder = TempDir::new().unwrap();
+    let vaultd = Vaultd::start(folder.path(), engine, &["--log-level", "trace"]);
+    let endpoint = fs::read_to_string(folder.path().join("vault/endpoint")).unwrap();
+    let runtime = Runtime::new().unwrap();
+    let begun = Instant::now();
+    let numbers = calls::Numbers::new(&mut Seeded::new(seed));
+    let clients = runtime.block_on(calls::Clients::connect(&vaultd));
+    let mut heard = runtime.block_on(calls::make_every_call(&clients, &numbers, &endpoint));
+    let metrics = fs::read_to_string(folder.path().join("vault/metrics-endpoint")).unwrap();
+    heard.extend(calls::scrape(&metrics, &numbers));
+    println!(
+        "{engine}: {} values in and out, {} errors heard, {:.0?}",
+        numbers.len(),
+        heard.len(),
+        begun.elapsed()
+    );
+
+    let digits = Scanner::of_digits(&numbers.all());
+    let open = memory::scan(vaultd.pid(), &digits);
+    // With the runtime go the connections.
+    drop(clients);
+    drop(runtime);
+    std::thread::sleep(FORGETTING);
+    let closed = memory::scan(vaultd.pid(), &digits);
+    println!("{engine}: memory with open connections: {open}");
+    println!("{engine}: memory with closed connections: {closed}");
+
+    let begun = Instant::now();
+    let scanner = Scanner::of_every_encoding(&numbers.all());
+    let mut found = scan_files(folder.path(), &scanner);
+    assert!(vaultd.stop().success(), "the daemon did not stop as it should");
+    found.extend(scan_files(folder.path(), &scanner));
+    for message in &heard {
+        found.scan(&scanner, Path::new("an error's message"), message);
+    }
+    println!("{engine}: {found}, {:.0?}", begun.elapsed());
+    expect_a_planted_value_to_be_found(folder.path(), &scanner, numbers.all()[0]);
+    found.expect_none();
+    closed.expect_none();
+}
+
+fn scan_files(folder: &Path, scanner: &Scanner) -> Findings {
+    let mut found = Findings::default();
+    for path in files(folder) {
+        found.scan(scanner, &path, &fs::read(&path).unwrap());
+    }
+    found
+}
+
+/// Every file below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        if entry.file_type().unwrap().is_dir() {
+            all.extend(files(&entry.path()));
+        } else {
+            all.push(entry.path());
+        }
+    }
+    all
+}
+
+/// The scan of the largest file again, with one value put into the middle of a copy: a scanner that cannot
+/// find it has proven nothing.
+fn expect_a_planted_value_to_be_found(folder: &Path, scanner: &Scanner, value: &str) {
+    let largest = files(folder).into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap();
+    let mut copy = fs::read(&largest).unwrap();
+    let middle = copy.len() / 2;
+    copy.splice(middle..middle, value.bytes());
+    let mut found = Findings::default();
+    found.scan(scanner, &largest, &copy);
+    assert!(found.count() > 0, "a planted value was not found");
+}
