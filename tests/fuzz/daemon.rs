@@ -101,7 +101,7 @@ fn every_message_is_answered_and_what_is_refused_is_the_callers_fault() {
         }
         let whole: Vec<Vec<u8>> = calls.iter().map(|(_, _, message)| message.clone()).collect();
         let mut random = Random::of("messages");
-        for _ in 0..rounds(1_500) {
+        for _ in 0..rounds(2_500) {
             let mut asked = tokio::task::JoinSet::new();
             for _ in 0..TOGETHER {
                 let at = random.below(calls.len());

@@ -76,7 +76,7 @@ fn a_changed_keyring_is_read_or_refused_and_a_damaged_copy_does_not_count() {
     let folder = copied.keyring_folder();
     let truth = folder.describe().unwrap();
     let mut random = Random::of("keyring");
-    for _ in 0..rounds(4_000) {
+    for _ in 0..rounds(2_000) {
         let bytes = mutated(&mut random, std::slice::from_ref(&copied.keyring), &[]);
         if bytes == copied.keyring {
             continue;

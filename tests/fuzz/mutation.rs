@@ -35,8 +35,8 @@ impl Random {
 /// Bytes at which parsers tend to turn.
 const TURNS: [u8; 12] = [0, 1, 0x7f, 0x80, 0xff, b'0', b'9', b' ', b'\n', b'-', b'"', b'='];
 
-/// One of `whole`, changed in one to eight places; now and then nothing but noise. `words` are what its parser
-/// looks for.
+/// One of `whole`, changed in one to eight places; now and then nothing but noise. `words` are what its
+/// parser looks for.
 pub(crate) fn mutated(random: &mut Random, whole: &[Vec<u8>], words: &[&[u8]]) -> Vec<u8> {
     if random.below(32) == 0 {
         let length = random.below(300);

@@ -51,7 +51,7 @@ fn an_envelope_opens_only_as_it_was_written() {
         })
         .collect();
     let mut random = Random::of("envelopes");
-    for _ in 0..rounds(60_000) {
+    for _ in 0..rounds(300_000) {
         let bytes = mutated(&mut random, &whole, &[]);
         attempt("Envelope", &bytes, || {
             let Ok(envelope) = Envelope::from_bytes(&bytes) else { return };
@@ -82,7 +82,7 @@ fn export() -> (Vec<u8>, VerifierKey, Vec<Vec<u8>>) {
 fn an_entry_is_written_the_same_again_and_an_export_verifies_only_as_it_was_written() {
     let (whole, key, entries) = export();
     let mut random = Random::of("exports");
-    for _ in 0..rounds(60_000) {
+    for _ in 0..rounds(300_000) {
         let bytes = mutated(&mut random, &entries, &[]);
         attempt("Entry", &bytes, || {
             if let Ok(entry) = Entry::from_bytes(&bytes) {
@@ -93,7 +93,7 @@ fn an_entry_is_written_the_same_again_and_an_export_verifies_only_as_it_was_writ
     let heading = whole.windows(2).position(|two| two == b"\n\n").unwrap();
     let line_ends = whole.iter().enumerate().filter(|(at, byte)| **byte == b'\n' && *at > heading + 1);
     let heading = line_ends.map(|(at, _)| at).next().unwrap() + 1;
-    for _ in 0..rounds(10_000) {
+    for _ in 0..rounds(50_000) {
         // Most of an export are entries; what stands before them is a grammar of its own.
         let bytes = if random.below(2) == 0 {
             let head = mutated(&mut random, &[whole[..heading].to_vec()], &[b"\n", b"\xe2\x80\x94 ", b"0"]);
@@ -118,7 +118,7 @@ fn a_key_and_a_checkpoint_are_believed_only_as_they_were_written() {
     let corpus = [checkpoint.into_bytes(), lines[1].trim_end().as_bytes().to_vec()];
     let words: [&[u8]; 5] = [b"\n", b"\n\n", b"\xe2\x80\x94 ", b"+", b"0"];
     let mut random = Random::of("checkpoints");
-    for _ in 0..rounds(50_000) {
+    for _ in 0..rounds(200_000) {
         let bytes = mutated(&mut random, &corpus, &words);
         let text = String::from_utf8_lossy(&bytes);
         attempt("a checkpoint", &bytes, || {
@@ -148,7 +148,7 @@ fn a_proof_holds_only_as_it_was_given() {
     let (inclusion, consistency) = (proof(0), proof(one.size));
     assert!(included(&inclusion) && extended(&consistency));
     let mut random = Random::of("proofs");
-    for _ in 0..rounds(100_000) {
+    for _ in 0..rounds(400_000) {
         let whole = [inclusion.clone(), consistency.clone()];
         let bytes = mutated(&mut random, &whole, &[&[0; 32], &[255; 8], &first]);
         attempt("a proof", &bytes, || {

@@ -53,7 +53,7 @@ fn a_daemon_that_is_sent_anything_at_all_serves_on() {
             let site = Arc::clone(&site);
             thread::spawn(move || {
                 let mut random = Random::of(&format!("bytes {attacker}"));
-                (0..rounds(150)).for_each(|_| site.attack(&mut random));
+                (0..rounds(700)).for_each(|_| site.attack(&mut random));
             })
         })
         .collect();
