@@ -1,6 +1,8 @@
 //! Messages of every RPC, mutated, in sound gRPC over mutual TLS: each is answered, and with a reason that
 //! the caller is to blame for.
 
+use std::collections::BTreeSet;
+
 use bytes::{Buf as _, BufMut as _};
 use prost::Message;
 use tonic::client::Grpc;
@@ -12,11 +14,14 @@ use vault_daemon::TestVault;
 use vault_proto::{reason, v1};
 
 use crate::mutation::{Random, mutated};
+use crate::panics::Watch;
+use crate::protobuf::changed;
 use crate::{attempt, rounds, seed};
 
 /// Calls under way at once.
 const TOGETHER: usize = 16;
 const PAN: &[u8] = b"4111111111111111";
+const WORDS: [&[u8]; 5] = [PAN, b"tok_pan_", b"settlement", b"078-05-1120", &[0x0a, 0xff, 0xff, 0x7f]];
 
 pub(crate) fn card(pan: &[u8]) -> v1::Value {
     let expiry = Some(v1::Expiry { month: 12, year: 2030 });
@@ -85,6 +90,7 @@ pub(crate) fn sound_calls(token: &str) -> Vec<Call> {
 
 #[test]
 fn every_message_is_answered_and_what_is_refused_is_the_callers_fault() {
+    let watch = Watch::begin();
     let vault = TestVault::start().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -100,23 +106,28 @@ fn every_message_is_answered_and_what_is_refused_is_the_callers_fault() {
             clients.push(client);
         }
         let whole: Vec<Vec<u8>> = calls.iter().map(|(_, _, message)| message.clone()).collect();
-        let mut random = Random::of("messages");
+        let (mut random, mut met) = (Random::of("messages"), BTreeSet::new());
         for _ in 0..rounds(2_500) {
             let mut asked = tokio::task::JoinSet::new();
             for _ in 0..TOGETHER {
                 let at = random.below(calls.len());
                 let (client, path) = (clients[at].clone(), calls[at].1);
-                let from = if random.below(4) == 0 { &whole[..] } else { &whole[at..=at] };
-                let message = mutated(&mut random, from, &[PAN, b"tok_pan_", &[0x0a, 0xff, 0xff, 0x7f]]);
+                let message = match random.below(4) {
+                    0 => mutated(&mut random, &whole, &WORDS),
+                    _ => changed(&mut random, &whole[at], &WORDS),
+                };
                 asked.spawn(async move { (path, message.clone(), call(client, path, message).await) });
             }
             while let Some(answered) = asked.join_next().await {
                 let (path, message, answer) = answered.unwrap();
                 attempt(path, &message, || judge(&answer));
+                met.extend(answer.err().and_then(|status| reason(&status)));
             }
         }
+        assert!(met.len() >= 12, "no more checks than these were reached: {met:?}");
         serves(&vault).await;
     });
+    watch.end();
 }
 
 fn code(answer: &Result<Vec<u8>, Status>) -> Code {
