@@ -60,8 +60,10 @@ impl Preparing<'_> {
         draft: &mut Entry,
     ) -> Result<PreparedDetokenize, Error> {
         let mut decisions = Decisions { pan: None, ssn: None };
-        for token in items.iter().flatten() {
-            let class = token.class();
+        let asked = items.iter().flatten().map(Token::class);
+        // Where no item names a class, the right is still needed for one.
+        let unnamed = asked.clone().next().is_none();
+        for class in asked.chain(Class::ALL.into_iter().filter(|_| unnamed)) {
             decisions.slot(class).get_or_insert_with(|| {
                 self.decide(Ask {
                     right: Right::Detokenize,

@@ -44,19 +44,14 @@ impl Preparing<'_> {
         batch: bool,
         draft: &Entry,
     ) -> Result<PreparedTokenize, Error> {
-        if let Some(Ok(only)) = items.first().filter(|_| items.len() == 1) {
+        match items.as_slice() {
             // A single call is refused as a whole, before anything is minted.
-            self.grant_for(only)?;
+            [Ok(only)] => drop(self.grant_for(only)?),
+            // Whoever may tokenize nothing is refused as a whole too, before anything of the body is kept.
+            _ => self.tokenize_right()?,
         }
-        let idempotency = match idempotency_key {
-            Some(key) => {
-                // The right itself is checked before anything of the body is kept.
-                self.tokenize_right()?;
-                let rpc = if batch { Rpc::BatchTokenize } else { Rpc::Tokenize };
-                Some(self.idempotency(&key, rpc, &items)?)
-            }
-            None => None,
-        };
+        let rpc = if batch { Rpc::BatchTokenize } else { Rpc::Tokenize };
+        let idempotency = idempotency_key.map(|key| self.idempotency(&key, rpc, &items)).transpose()?;
         let items = items.into_iter().map(|item| self.item(item, draft)).collect::<Result<_, _>>()?;
         Ok(PreparedTokenize { items, idempotency })
     }
