@@ -82,7 +82,11 @@ impl Calls {
     ) -> Result<(Reply, Vec<Receipt>), Status> {
         let begun = Instant::now();
         let answered = self.answered(request, begun, ask).await;
-        self.metrics.called(rpc, answered.as_ref().err(), begun.elapsed());
+        self.metrics.called(rpc, refused(&answered), begun.elapsed());
+        if met_damage(&answered) {
+            self.metrics.alarm();
+            tracing::error!(event = "stored_data_damaged", rpc);
+        }
         answered.map_err(|error| status(&error))
     }
 
@@ -115,6 +119,28 @@ impl Calls {
         let now = self.custody.now();
         let prepared = ENTROPY.with_borrow_mut(|entropy| vault.prepare(caller, ask, now, entropy));
         Ok(Waiting { prepared, deadline, place })
+    }
+}
+
+/// Why a call is refused: as a whole, or in the one item it has.
+fn refused(answered: &Result<(Reply, Vec<Receipt>), Error>) -> Option<&Error> {
+    match answered.as_ref().map(|(reply, _)| reply) {
+        Err(error) => Some(error),
+        Ok(Reply::Tokenized(verdicts)) if verdicts.len() == 1 => verdicts.first()?.as_ref().err(),
+        Ok(Reply::Detokenized(verdicts)) if verdicts.len() == 1 => verdicts.first()?.as_ref().err(),
+        Ok(_) => None,
+    }
+}
+
+/// Whether stored data did not authenticate, for the call or for one of its items.
+fn met_damage(answered: &Result<(Reply, Vec<Receipt>), Error>) -> bool {
+    match answered.as_ref().map(|(reply, _)| reply) {
+        Err(error) => *error == Error::Corrupt,
+        Ok(Reply::Tokenized(verdicts)) => verdicts.contains(&Err(Error::Corrupt)),
+        Ok(Reply::Detokenized(verdicts)) => {
+            verdicts.iter().any(|verdict| verdict.as_ref().is_err_and(|error| *error == Error::Corrupt))
+        }
+        Ok(_) => false,
     }
 }
 
