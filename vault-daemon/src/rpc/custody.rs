@@ -1,10 +1,10 @@
 //! `vault.v1.Custody`: the state of the vault, unsealing and sealing.
 
 use tonic::{Code, Request, Response, Status};
-use vault_core::error::{Error, Invalid, State};
+use vault_core::error::{Error, Exhausted, Invalid, State};
 use vault_core::limits::{PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN};
 use vault_core::policy::Right;
-use vault_core::vault::{Request as Ask, UnsealError};
+use vault_core::vault::Request as Ask;
 use vault_proto::v1 as wire;
 use vault_proto::v1::custody_server::Custody as CustodyService;
 use zeroize::Zeroizing;
@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::custody::{Standing, UnsealRefused};
 
 use super::calls::{Calls, caller};
-use super::status::{status, status_with};
+use super::status::{status, stays_sealed};
 use super::values;
 
 #[tonic::async_trait]
@@ -93,21 +93,9 @@ impl Calls {
 }
 
 fn refused_status(refused: &UnsealRefused) -> Status {
-    let (code, reason) = match refused {
-        UnsealRefused::Busy => return status(&Error::Exhausted(vault_core::error::Exhausted::Busy)),
-        UnsealRefused::Denied(error) => return status(error),
-        UnsealRefused::Vault(error) => match error {
-            UnsealError::WrongPassphrase => (Code::PermissionDenied, "WRONG_PASSPHRASE"),
-            UnsealError::Keyring(_) => (Code::FailedPrecondition, "KEYRING_UNUSABLE"),
-            UnsealError::OldKeyring { .. } => (Code::FailedPrecondition, "KEYRING_OLD"),
-            UnsealError::Anchor(_) => (Code::FailedPrecondition, "ANCHOR_UNUSABLE"),
-            UnsealError::RolledBack { .. } => (Code::FailedPrecondition, "ROLLED_BACK"),
-            UnsealError::OtherOrigin => (Code::FailedPrecondition, "OTHER_ORIGIN"),
-            UnsealError::TenantChoice => (Code::FailedPrecondition, "TENANT_CHOICE"),
-            UnsealError::Log => (Code::DataLoss, "CORRUPT"),
-            UnsealError::Store(_) => (Code::Unavailable, "STORE"),
-            UnsealError::Commit(error) => return status(error),
-        },
-    };
-    status_with(code, reason, &refused.to_string())
+    match refused {
+        UnsealRefused::Busy => status(&Error::Exhausted(Exhausted::Busy)),
+        UnsealRefused::Denied(error) => status(error),
+        UnsealRefused::Vault(error) => stays_sealed(error),
+    }
 }

@@ -12,6 +12,8 @@
 //! | Corrupt | DATA_LOSS | `CORRUPT` |
 //! | DeadlineExceeded | DEADLINE_EXCEEDED | `DEADLINE_EXCEEDED` |
 //! | Bug | INTERNAL | `BUG` |
+//!
+//! Why a vault stays sealed has reasons of its own: [`stays_sealed`].
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use vault_core::error::{Error, Exhausted};
+use vault_core::vault::UnsealError;
 
 /// The domain of every `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "vault.v1";
@@ -63,8 +66,20 @@ fn retry_after(error: &Error) -> Option<Duration> {
     }
 }
 
-/// A status outside the core's errors: why a vault stays sealed.
-pub fn status_with(code: Code, reason: &str, message: &str) -> Status {
+/// The status that says why a vault stays sealed.
+pub fn stays_sealed(error: &UnsealError) -> Status {
+    let (code, reason) = match error {
+        UnsealError::WrongPassphrase => (Code::PermissionDenied, "WRONG_PASSPHRASE"),
+        UnsealError::Keyring(_) => (Code::FailedPrecondition, "KEYRING_UNUSABLE"),
+        UnsealError::OldKeyring { .. } => (Code::FailedPrecondition, "KEYRING_OLD"),
+        UnsealError::Anchor(_) => (Code::FailedPrecondition, "ANCHOR_UNUSABLE"),
+        UnsealError::RolledBack { .. } => (Code::FailedPrecondition, "ROLLED_BACK"),
+        UnsealError::OtherOrigin => (Code::FailedPrecondition, "OTHER_ORIGIN"),
+        UnsealError::TenantChoice => (Code::FailedPrecondition, "TENANT_CHOICE"),
+        UnsealError::Log => (Code::DataLoss, "CORRUPT"),
+        UnsealError::Store(_) => (Code::Unavailable, "STORE"),
+        UnsealError::Commit(error) => return status(error),
+    };
     let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
-    Status::with_error_details(code, message, details)
+    Status::with_error_details(code, error.to_string(), details)
 }
