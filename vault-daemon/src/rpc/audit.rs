@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 use vault_core::audit::{Actor, Entry, LeafHash, LoggedEntry};
 use vault_core::crypto::RecordState;
 use vault_core::error::{Error, Invalid};
+use vault_core::limits::MESSAGE_BYTES_MAX;
 use vault_core::policy::Grant;
-use vault_core::vault::{Reply, Request as Ask};
+use vault_core::vault::{LogListing, Reply, Request as Ask};
 use vault_proto::v1 as wire;
 use vault_proto::v1::audit_server::Audit;
 
@@ -17,6 +19,10 @@ use super::values;
 
 /// Entries of a listing that asks for no number.
 const PAGE_SIZE: usize = 100;
+/// Bytes of a page beside its entries: the origin and two numbers, each behind its tag.
+const PAGE_FRAME_BYTES_MAX: usize = 256;
+/// Bytes that an entry takes in its page beside its own: tag and length.
+const ENTRY_FRAME_BYTES_MAX: usize = 4;
 
 impl Calls {
     /// Passes the door for a right that concerns no record; the grant then opens the log.
@@ -44,10 +50,12 @@ impl Audit for Calls {
         let limit = if size == 0 { PAGE_SIZE } else { usize::try_from(size).unwrap_or(usize::MAX) };
         let vault = self.custody.vault().map_err(|error| status(&error))?;
         let listing = vault.entries(&grant, from, limit).map_err(|error| status(&error))?;
+        let log_size = listing.size;
+        let (entries, next_index) = page(listing);
         Ok(Response::new(wire::ListEntriesResponse {
-            entries: listing.entries.into_iter().map(wire_entry).collect(),
-            next_index: listing.next,
-            log_size: listing.size,
+            entries,
+            next_index,
+            log_size,
             origin: vault.origin().as_str().to_owned(),
         }))
     }
@@ -86,6 +94,22 @@ impl Audit for Calls {
         let hashes = hashes.iter().map(|hash| hash.to_vec()).collect();
         Ok(Response::new(wire::ProveConsistencyResponse { hashes }))
     }
+}
+
+/// As many entries as one message holds, and where the next page begins.
+fn page(listing: LogListing) -> (Vec<wire::Entry>, u64) {
+    let mut room = MESSAGE_BYTES_MAX - PAGE_FRAME_BYTES_MAX;
+    let mut entries = Vec::with_capacity(listing.entries.len());
+    for logged in listing.entries {
+        let index = logged.index;
+        let entry = wire_entry(logged);
+        match room.checked_sub(entry.encoded_len() + ENTRY_FRAME_BYTES_MAX) {
+            Some(rest) => room = rest,
+            None => return (entries, index),
+        }
+        entries.push(entry);
+    }
+    (entries, listing.next)
 }
 
 fn wire_entry(logged: LoggedEntry) -> wire::Entry {

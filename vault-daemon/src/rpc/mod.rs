@@ -34,7 +34,7 @@ pub fn routes(calls: &Calls) -> Routes {
     Routes::default()
         .add_service(bounded!(TokenizationServer, MESSAGE_BYTES_MAX))
         .add_service(bounded!(BatchesServer, BATCH_MESSAGE_BYTES_MAX))
-        .add_service(bounded!(AuditServer, BATCH_MESSAGE_BYTES_MAX))
+        .add_service(bounded!(AuditServer, MESSAGE_BYTES_MAX))
         .add_service(bounded!(CustodyServer, MESSAGE_BYTES_MAX))
         .add_service(
             HealthServer::new(health::HealthOf::new(calls.custody.clone()))
