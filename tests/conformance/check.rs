@@ -1,0 +1,137 @@
+//! What every refusal must be, and what it must have left behind: as little as it says.
+
+use std::collections::BTreeMap;
+
+use tonic::Code;
+use vault_core::store::{Key, Row};
+use vault_proto::v1::Entry;
+
+use crate::cases::{Case, Entered, action_of};
+use crate::rpcs::Refused;
+use crate::site::{Site, actor};
+use crate::{holds, logs};
+
+/// The code of every reason; what is not here is INVALID_ARGUMENT.
+const CODES: [(&str, Code); 19] = [
+    ("UNKNOWN_TOKEN", Code::NotFound),
+    ("DENIED", Code::PermissionDenied),
+    ("WRONG_PASSPHRASE", Code::PermissionDenied),
+    ("QUOTA", Code::ResourceExhausted),
+    ("BUSY", Code::ResourceExhausted),
+    ("IDEMPOTENCY_KEY_REUSED", Code::AlreadyExists),
+    ("SEALED", Code::FailedPrecondition),
+    ("NO_INDEX", Code::FailedPrecondition),
+    ("TOKEN_INACTIVE", Code::FailedPrecondition),
+    ("KEYRING_UNUSABLE", Code::FailedPrecondition),
+    ("KEYRING_OLD", Code::FailedPrecondition),
+    ("ANCHOR_UNUSABLE", Code::FailedPrecondition),
+    ("ROLLED_BACK", Code::FailedPrecondition),
+    ("OTHER_ORIGIN", Code::FailedPrecondition),
+    ("TENANT_CHOICE", Code::FailedPrecondition),
+    ("STORE", Code::Unavailable),
+    ("OUTCOME_UNKNOWN", Code::Unavailable),
+    ("CORRUPT", Code::DataLoss),
+    ("DEADLINE_EXCEEDED", Code::DeadlineExceeded),
+];
+
+pub(crate) fn code_of(reason: &str) -> Code {
+    CODES.iter().find(|(name, _)| *name == reason).map_or(Code::InvalidArgument, |(_, code)| *code)
+}
+
+/// What is wrong with an answer, a line each.
+pub(crate) fn answer(case: &Case, got: Option<&Refused>) -> Vec<String> {
+    let what = format!("{} by {}, {}", case.ask.rpc(), case.by, case.what);
+    let Some(got) = got else { return vec![format!("{what}: served instead of {}", case.reason)] };
+    let mut wrong = Vec::new();
+    if (got.reason.as_deref(), got.code) != (Some(case.reason), code_of(case.reason)) {
+        wrong.push(format!("{what}: {:?} {:?} instead of {}", got.code, got.reason, case.reason));
+    }
+    let verdict = case.ask.rpc().starts_with("Batch") && got.details.is_empty();
+    let (least, most) = match case.reason {
+        "QUOTA" => (1.0, 86_400.0),
+        "BUSY" | "STORE" | "OUTCOME_UNKNOWN" => (0.05, 10.0),
+        _ => (f64::NAN, f64::NAN),
+    };
+    match got.retry_after_seconds {
+        None if least.is_nan() || verdict => {}
+        Some(seconds) if (least..=most).contains(&seconds) => {}
+        other => wrong.push(format!("{what}: to come back after {other:?} seconds")),
+    }
+    for sent in &case.sent {
+        if holds(got.message.as_bytes(), sent.as_bytes()) || holds(&got.details, sent.as_bytes()) {
+            wrong.push(format!("{what}: the answer repeats what was sent"));
+        }
+    }
+    wrong
+}
+
+/// What was there before a call.
+pub(crate) struct Before {
+    log_size: u64,
+    log_mark: usize,
+    kept: BTreeMap<Key, Row>,
+}
+
+impl Before {
+    pub(crate) async fn take(site: &Site) -> Self {
+        let log_size = site.log_size().await;
+        Self { log_size, log_mark: logs::mark(), kept: site.store.kept() }
+    }
+
+    /// What is wrong with what some calls left behind.
+    pub(crate) async fn traces(&self, site: &Site, cases: &[&Case]) -> Vec<String> {
+        let entries = site.entries_since(self.log_size).await;
+        let mut wrong: Vec<String> =
+            cases.iter().flat_map(|case| self.left_by(case, &entries, site)).collect();
+        if site.store.kept() != self.kept {
+            wrong.push(format!("{}: a refused call changed a row", cases[0].what));
+        }
+        wrong
+    }
+
+    fn left_by(&self, case: &Case, entries: &[Entry], site: &Site) -> Vec<String> {
+        let what = format!("{} by {}, {}", case.ask.rpc(), case.by, case.what);
+        let mut wrong = Vec::new();
+        let action = action_of(case);
+        let own = entries.iter().filter(|entry| actor(entry) == case.by && entry.action == action);
+        let own: Vec<(&str, bool)> = own.map(|entry| (entry.outcome.as_str(), entry.released)).collect();
+        let expected = match case.entered {
+            Entered::Refused if case.ask.rpc() != "Unseal" => vec![(case.reason, false)],
+            Entered::Granted => vec![("DONE", true)],
+            // The right to unseal is decided where there may be no log: a refusal goes to the journal.
+            Entered::No | Entered::Refused => vec![],
+        };
+        if own != expected {
+            wrong.push(format!("{what}: entered as {own:?} instead of {expected:?}"));
+        }
+        let rows = site.store.rows.image();
+        // Three digits are everywhere.
+        for sent in case.sent.iter().map(String::as_bytes).filter(|sent| sent.len() > 5) {
+            if logs::holds_since(self.log_mark, sent) {
+                wrong.push(format!("{what}: what was sent is in the daemon's log"));
+            }
+            if rows.values().any(|row| holds(&row.value, sent)) {
+                wrong.push(format!("{what}: what was sent is in the store"));
+            }
+        }
+        wrong
+    }
+}
+
+/// Makes the calls one after another and checks each.
+pub(crate) async fn all(site: &Site, cases: &[Case]) {
+    assert!(!cases.is_empty());
+    let mut wrong = Vec::new();
+    for case in cases {
+        let before = Before::take(site).await;
+        let got = Refused::of(site.ask(case.by, case.ask.clone()).await);
+        wrong.extend(answer(case, got.as_ref()));
+        wrong.extend(before.traces(site, &[case]).await);
+    }
+    stop_at(&wrong);
+}
+
+#[track_caller]
+pub(crate) fn stop_at(wrong: &[String]) {
+    assert!(wrong.is_empty(), "\n  {}", wrong.join("\n  "));
+}

@@ -1,0 +1,36 @@
+//! Every RPC and every reason it can refuse with, each with what triggers it, over mutual TLS.
+//!
+//! A case checks the status code, the stable reason and when to come back; that nothing of what was sent
+//! comes back, is logged at any level or is kept anywhere; that whatever reached policy has its one entry in
+//! the audit log, and whatever did not has none; and that a refused call left no row behind. `complete` holds
+//! the lists of cases against the API and against the product's errors.
+//!
+//! The daemon is the real one in this process; its store is the memory engine, so that every row can be seen
+//! and every fault be had when it is wanted.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "tests may stop loudly"
+)]
+
+mod cases;
+mod certificates;
+mod check;
+mod complete;
+mod faults;
+mod logs;
+mod malformed;
+mod requests;
+mod rpcs;
+mod site;
+mod stores;
+mod unsealing;
+mod wire;
+
+/// Whether bytes contain others; no bytes are contained nowhere.
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    !part.is_empty() && bytes.windows(part.len()).any(|window| window == part)
+}
