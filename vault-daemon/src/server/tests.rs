@@ -313,6 +313,8 @@ fn without_certificate_or_alpn_or_admission_there_is_no_connection() {
             assert!(client.call("/test.Gate/Core").await.is_err());
         }
     });
+    // A refusal is counted after its alert is sent.
+    eventually("counted", || site.counters().refused().values().sum::<u64>() == 3);
     let refused = site.counters().refused();
     assert_eq!(refused.get(&Refused::NoHttp2), Some(&1));
     assert_eq!(refused.get(&Refused::Revoked), Some(&1));
