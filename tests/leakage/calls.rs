@@ -343,7 +343,10 @@ pub(crate) fn scrape(endpoint: &str, numbers: &Numbers) -> Vec<Vec<u8>> {
         answer
     };
     let metrics = ask("/metrics");
-    assert!(String::from_utf8_lossy(&metrics).contains("# TYPE vaultd_calls counter"), "these are no metrics");
+    assert!(
+        String::from_utf8_lossy(&metrics).contains("# TYPE vaultd_calls counter"),
+        "these are no metrics"
+    );
     vec![metrics, ask("/live"), ask("/ready"), ask(&format!("/{number}"))]
 }
 
