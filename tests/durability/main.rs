@@ -98,8 +98,9 @@ impl std::fmt::Display for Counts {
         write!(
             f,
             "{kills} kills under load and {killed_starts} while starting; \
-             {kept} calls acknowledged, all kept; {unanswered} unanswered, of which {repeated} were repeated with their key; {replayed} replays; \
-             {entries} entries proven"
+             {kept} calls acknowledged, all kept; \
+             {unanswered} unanswered, of which {repeated} were repeated with their key; \
+             {replayed} replays; {entries} entries proven"
         )
     }
 }
