@@ -353,5 +353,7 @@ pub(crate) fn scrape(endpoint: &str, numbers: &Numbers) -> Vec<Vec<u8>> {
 /// A number sent to the port without TLS around it.
 fn speak_no_tls(endpoint: &str, number: &str) {
     let mut stream = TcpStream::connect(endpoint).expect("a connection");
-    write!(stream, "POST /{number} HTTP/1.1\r\nx: {number}\r\n\r\n").expect("a request");
+    let request = format!("POST /{number} HTTP/1.1\r\nx: {number}\r\n\r\n");
+    // In one piece: after the first byte that is no TLS the daemon may close.
+    stream.write_all(request.as_bytes()).expect("a request");
 }
