@@ -45,6 +45,12 @@ pub(crate) struct RpcOptions {
     /// The storage engine.
     #[arg(long, value_enum, default_value_t = Store::Fjall)]
     pub(crate) store: Store,
+    /// One token for each value: the tenant keeps a blind index.
+    #[arg(long)]
+    pub(crate) index: bool,
+    /// Records in the store before anything is measured.
+    #[arg(long)]
+    records: Option<usize>,
     /// Rounds, each measuring everything once; the figures are medians over them.
     #[arg(long)]
     rounds: Option<usize>,
@@ -67,8 +73,8 @@ impl RpcOptions {
     }
 
     /// Records in the store before anything is measured.
-    pub(crate) const fn records(&self) -> usize {
-        if self.quick { 20_000 } else { 200_000 }
+    pub(crate) fn records(&self) -> usize {
+        self.records.unwrap_or(if self.quick { 20_000 } else { 100_000 })
     }
 }
 
@@ -80,6 +86,9 @@ pub(crate) struct ServeOptions {
     /// The storage engine.
     #[arg(value_enum)]
     pub(crate) store: Store,
+    /// The tenant keeps a blind index.
+    #[arg(long)]
+    pub(crate) index: bool,
 }
 
 /// A storage engine.

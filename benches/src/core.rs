@@ -15,7 +15,7 @@ use vault_core::vault::{NewValue, Reply, Request, Vault};
 
 use crate::Done;
 use crate::numbers::{DIGITS, Numbers};
-use crate::site::{POLICY, PURPOSE, RECIPIENT, REFERENCE};
+use crate::site::{PURPOSE, RECIPIENT, REFERENCE, policy};
 
 /// Calls in one commit: what waits in the lane at 128 in flight.
 const CALLS: usize = 128;
@@ -38,8 +38,8 @@ pub(crate) struct CoreCost {
 }
 
 /// Measures every shape, each for so long.
-pub(crate) fn measure(seed: u64, lasting: Duration) -> Done<Vec<CoreCost>> {
-    let mut core = Core::new(seed)?;
+pub(crate) fn measure(seed: u64, index: bool, lasting: Duration) -> Done<Vec<CoreCost>> {
+    let mut core = Core::new(seed, index)?;
     let mut costs = Vec::new();
     for (name, calls, items) in [("tokenize", CALLS, 1), ("batch_tokenize", 1, BATCH_ITEMS_MAX)] {
         let tokenized = core.tokenize(calls, items, lasting)?;
@@ -72,10 +72,10 @@ struct Tokenized {
 }
 
 impl Core {
-    fn new(seed: u64) -> Done<Self> {
+    fn new(seed: u64, index: bool) -> Done<Self> {
         let mut entropy = BulkEntropy::new();
         let keyring = Keyring::create(Environment::parse("bench")?, &mut entropy, NOW)?;
-        let policy = Arc::new(Policy::parse(POLICY)?);
+        let policy = Arc::new(Policy::parse(&policy(index))?);
         let origin = Origin::parse("vault-bench.invalid/core")?;
         let store = Arc::new(MemoryStore::new());
         let vault = Vault::with_keyring(store, keyring, origin, policy, NOW, &mut entropy)?;

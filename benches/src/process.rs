@@ -18,11 +18,12 @@ pub(crate) struct Served {
 
 impl Served {
     /// Starts this program again as a server, and waits until it listens.
-    pub(crate) fn start(command: &str, folder: &Path, store: Store) -> Done<Self> {
+    pub(crate) fn start(command: &str, folder: &Path, store: Store, index: bool) -> Done<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(command)
             .arg(folder)
             .arg(store.engine().as_str())
+            .args(index.then_some("--index"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

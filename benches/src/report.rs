@@ -61,6 +61,8 @@ pub(crate) struct Surroundings {
     pub(crate) lasting: Duration,
     pub(crate) seed: u64,
     pub(crate) records: usize,
+    /// Whether the tenant keeps one token for each value.
+    pub(crate) index: bool,
     pub(crate) store: &'static str,
 }
 
@@ -173,7 +175,7 @@ impl Report {
     /// The table.
     pub(crate) fn print(&self, surroundings: &Surroundings) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        let Surroundings { in_memory, others, rounds, lasting, seed, records, store } = *surroundings;
+        let Surroundings { in_memory, others, rounds, lasting, seed, records, index, store } = *surroundings;
         writeln!(
             out,
             "{} processors, others used {:.0} % of them; {rounds} rounds of {:.2} s, medians",
@@ -181,7 +183,8 @@ impl Report {
             others * 100.0,
             lasting.as_secs_f64(),
         )?;
-        writeln!(out, "{store}, {records} records at first, seed {seed}")?;
+        let tokens = if index { "one token a value" } else { "a new token each time" };
+        writeln!(out, "{store}, {records} records at first, {tokens}, seed {seed}")?;
         writeln!(
             out,
             "the disk: {:.0} appends of 4 KiB with fdatasync a second{}",

@@ -30,8 +30,8 @@ pub(crate) fn run(options: &RpcOptions) -> Done {
         None => TempDir::new()?,
     };
     let folder = temporary.path().join("vault");
-    let vault = Served::start("serve-vault", &folder, options.store)?;
-    let echo = Served::start("serve-echo", &folder, options.store)?;
+    let vault = Served::start("serve-vault", &folder, options.store, options.index)?;
+    let echo = Served::start("serve-echo", &folder, options.store, false)?;
     let clients = Clients::connect(&folder, vault.address(), echo.address(), options.seed)?;
     clients.fill(options.records())?;
     clients.fit_echoes()?;
@@ -56,10 +56,11 @@ pub(crate) fn run(options: &RpcOptions) -> Done {
         lasting: bench.lasting,
         seed: options.seed,
         records: options.records(),
+        index: options.index,
         store: options.store.engine().as_str(),
     };
     drop(bench);
-    report.core = core::measure(options.seed, others)?;
+    report.core = core::measure(options.seed, options.index, others)?;
     report.print(&surroundings)?;
     match &options.json {
         Some(file) => report.write_json(file, &surroundings),

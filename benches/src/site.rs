@@ -14,8 +14,12 @@ use crate::Done;
 use crate::cli::ServeOptions;
 use crate::process::serve_until_told;
 
-/// The policy of `vaultd dev` with other quotas.
-pub(crate) const POLICY: &str = include_str!("policy.toml");
+/// The policy of `vaultd dev` with other quotas; with an index on values if told so.
+pub(crate) fn policy(index: bool) -> String {
+    let kept = format!("one_token_per_value = {index}");
+    include_str!("policy.toml").replace("one_token_per_value = false", &kept)
+}
+
 /// The purpose of every detokenization.
 pub(crate) const PURPOSE: &str = "settlement";
 /// To whom the values go.
@@ -26,7 +30,7 @@ pub(crate) const REFERENCE: &str = "order-20417";
 /// Serves the vault in `folder`, which it makes.
 pub(crate) fn serve_vault(options: &ServeOptions) -> Done {
     let folder = DevFolder::open(&options.folder)?;
-    fs::write(folder.path().join("policy.toml"), POLICY)?;
+    fs::write(folder.path().join("policy.toml"), policy(options.index))?;
     let daemon = folder.serve(options.store.engine(), Arc::new(SystemClock))?;
     serve_until_told(daemon.local_addr())?;
     daemon.stop();
