@@ -215,8 +215,10 @@ impl<'a> Planning<'a> {
 impl Planning<'_> {
     /// Plans one call: quota first, since refusals count too, then the work itself.
     fn call(&mut self, call: &Prepared) -> Planned {
+        let charged = self.charge(&call.account, call.items, call.at);
+        // A summary of the minute before is no entry of this call.
         let start = self.entries.len();
-        let result = match self.charge(&call.account, call.items, call.at) {
+        let result = match charged {
             Ok(Charge::Paid) => self.work(call),
             Ok(Charge::Refused { error, entry }) => {
                 // A stranger over its limit still only learns that it is denied.

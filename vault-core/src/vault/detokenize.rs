@@ -59,6 +59,10 @@ impl Preparing<'_> {
         reference: Option<&CallerText>,
         draft: &mut Entry,
     ) -> Result<PreparedDetokenize, Error> {
+        if let [Ok(token)] = items.as_slice() {
+            // Whatever the call is refused for: its one entry says what it was about.
+            self.name_token(draft, token);
+        }
         let mut decisions = Decisions { pan: None, ssn: None };
         let asked = items.iter().flatten().map(Token::class);
         // Where no item names a class, the right is still needed for one.
@@ -76,9 +80,6 @@ impl Preparing<'_> {
             });
         }
         if let Some(error) = decisions.denied() {
-            if let [Ok(token)] = items.as_slice() {
-                self.name_token(draft, token);
-            }
             return Err(error);
         }
         let items = items

@@ -30,6 +30,7 @@ struct Meter {
 #[derive(Clone)]
 pub(super) struct Account {
     principal: Option<Arc<Principal>>,
+    /// The caller's own first.
     requests: Vec<Meter>,
     distinct: Vec<Meter>,
 }
@@ -71,15 +72,21 @@ impl Account {
             tenant.map(|tenant| (scope(b't', tenant.id().as_str().as_bytes()), tenant.quota())),
             Some((scope(b'v', b""), policy.quota())),
         ];
-        let meters = |limit: fn(&Quota) -> Option<u32>| {
+        let meters = |limit: fn(&Quota) -> Option<u32>| -> Vec<Meter> {
             let meter = |(scope, quota): &(Vec<u8>, Quota)| {
                 Some(Meter { scope: scope.clone(), limit: limit(quota)? })
             };
             quotas.iter().flatten().filter_map(meter).collect()
         };
+        let mut requests = meters(|quota| quota.requests_per_minute);
+        if principal.quota().requests_per_minute.is_none() {
+            // Its refusals under the tenant's limit or the vault's must be counted somewhere.
+            let scope = scope(b'p', principal.id().as_str().as_bytes());
+            requests.insert(0, Meter { scope, limit: u32::MAX });
+        }
         Self {
             principal: Some(Arc::clone(principal)),
-            requests: meters(|quota| quota.requests_per_minute),
+            requests,
             distinct: meters(|quota| quota.distinct_tokens_per_day),
         }
     }
@@ -178,7 +185,8 @@ impl Planning<'_> {
             counters.push((key, counter, meter.limit));
         }
         let fits = counters.iter().all(|(_, counter, limit)| counter.used.saturating_add(items) <= *limit);
-        let first = counters.iter().all(|(_, counter, _)| counter.refused == 0);
+        // The caller's own counter stands first: whether others were refused is no reason for silence.
+        let first = counters.first().is_none_or(|(_, counter, _)| counter.refused == 0);
         for (key, mut counter, _) in counters {
             if fits {
                 counter.used = counter.used.saturating_add(items);
