@@ -101,7 +101,7 @@ impl Space {
     }
 }
 
-/// The place of a row: space, tenant (or none) and bytes, ordered in this order.
+/// The place of a row: space, tenant (or none) and bytes.
 ///
 /// Held as one buffer in its encoded form, `space 1 ‖ tenant length 1 ‖ tenant ‖ bytes`, so that
 /// engines need not build it again.
@@ -171,12 +171,10 @@ impl Key {
     }
 }
 
+/// As encoded: rows of one space and tenant stand together, in the order of their bytes.
 impl Ord for Key {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.space
-            .cmp(&other.space)
-            .then_with(|| self.tenant().cmp(other.tenant()))
-            .then_with(|| self.bytes().cmp(other.bytes()))
+        self.encoded.cmp(&other.encoded)
     }
 }
 

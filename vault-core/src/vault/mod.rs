@@ -30,6 +30,8 @@ mod read_log;
 mod record;
 mod request;
 mod sealed;
+#[cfg(test)]
+mod semantics;
 mod suspended;
 mod sweep;
 #[cfg(test)]
