@@ -79,7 +79,7 @@ impl Site {
     pub fn open(config: &Config) -> Result<Self, StartError> {
         let origin = Origin::parse(&config.vault.audit_origin)
             .map_err(|error| ConfigError::of("vault.audit_origin", &error))?;
-        let policy = Arc::new(Policy::load(&config.vault.policy_file)?);
+        let policy = Arc::new(load_policy(config)?);
         let store = open_store(&config.store).map_err(StartError::Store)?;
         let folder = KeyringFolder::new(&config.vault.keyring_folder);
         let sealed = SealedVault::new(Arc::clone(&store), folder, &config.vault.anchor_file, origin);
@@ -148,6 +148,7 @@ pub struct Daemon {
     custody: Arc<Custody>,
     lane: Arc<Lane>,
     door: Arc<TlsDoor>,
+    metrics: Arc<Metrics>,
     config: Config,
     _keeper: Keeper,
     _files: FilesWatch,
@@ -198,8 +199,11 @@ impl Daemon {
             rpc::routes(&Calls::on_core(core, cores, custody, lane, metrics, deadlines))
         };
         let server = Server::start(options, Arc::clone(&door) as Arc<_>, Arc::new(make_core))?;
-        let exposition =
-            Exposition { metrics, custody: Arc::clone(&custody), connections: server.counters() };
+        let exposition = Exposition {
+            metrics: Arc::clone(&metrics),
+            custody: Arc::clone(&custody),
+            connections: server.counters(),
+        };
         let listener = Listener::start(&config.metrics, exposition)?;
         tracing::info!(event = "serving", address = %server.local_addr(), sealed = custody.open().is_none());
         Ok(Self {
@@ -207,6 +211,7 @@ impl Daemon {
             custody,
             lane,
             door,
+            metrics,
             config,
             _keeper: keeper,
             _files: files,
@@ -232,14 +237,20 @@ impl Daemon {
     /// Reads policy, certificates and revocation lists again. Whatever is bad keeps what was before, and
     /// alarms.
     pub fn reload(&self) {
-        let policy = Policy::load(&self.config.vault.policy_file).map_err(StartError::from);
+        let policy = load_policy(&self.config);
         match policy.and_then(|policy| self.custody.reload(policy).map_err(StartError::from)) {
             Ok(()) => tracing::info!(event = "policy_reloaded"),
-            Err(error) => tracing::error!(event = "policy_reload_failed", error = %error),
+            Err(error) => {
+                self.metrics.alarm();
+                tracing::error!(event = "policy_reload_failed", error = %error);
+            }
         }
         match self.door.reload() {
             Ok(()) => tracing::info!(event = "tls_files_reloaded"),
-            Err(error) => tracing::error!(event = "tls_reload_failed", error = %error),
+            Err(error) => {
+                self.metrics.alarm();
+                tracing::error!(event = "tls_reload_failed", error = %error);
+            }
         }
     }
 
@@ -263,6 +274,17 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         self.shut(Duration::ZERO);
     }
+}
+
+/// The policy that the configuration names, and whether it suits the client CAs: with several of them each
+/// principal must say whose certificate counts, or any CA could vouch for it.
+///
+/// # Errors
+/// [`StartError::Policy`] with the path in the policy.
+pub fn load_policy(config: &Config) -> Result<Policy, StartError> {
+    let policy = Policy::load(&config.vault.policy_file)?;
+    policy.check_client_cas(config.listen.tls.client_cas.iter().map(|ca| ca.name.as_str()))?;
+    Ok(policy)
 }
 
 /// How the server is bounded by this configuration.

@@ -1,6 +1,6 @@
 //! The sealed vault: it knows where keys and rows are, and opens them for whoever has what the seal asks for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -148,6 +148,10 @@ impl SealedVault {
         let logs = self.store.scan(Space::LogHead, None, None, 1).map_err(UnsealError::Store)?;
         if self.anchor.exists() || !logs.is_empty() {
             return Err(InitError::Exists);
+        }
+        if !self.anchor.parent().is_some_and(Path::is_dir) {
+            // Found now: a keyring without an anchor would be in the way of the next attempt.
+            return Err(InitError::Keys("the anchor's folder does not exist".into()));
         }
         let root = RootKey::generate(entropy).map_err(unwritten)?;
         let keyring = Keyring::create(environment, entropy, now).map_err(unwritten)?;

@@ -1,8 +1,9 @@
 //! A batch equals its calls one after another: random calls in random batches, over a store that fails and a
 //! vault that dies, against a model that knows maps and counters and nothing of batches.
 //!
-//! The model is run only on what was committed. It takes new tokens from the log, in order; everything else it
-//! says itself: each answer, each entry, which entry each receipt names, and how many rows there are at the end.
+//! The model is run only on what was committed. It takes new tokens from the log, in order; everything else
+//! it says itself: each answer, each entry, which entry each receipt names, and how many rows there are at
+//! the end.
 //! `VAULT_TESTS_SEED` repeats a run, `VAULT_TESTS_LONG` makes ten times as many.
 #![allow(
     clippy::unwrap_used,
@@ -163,12 +164,19 @@ struct Record {
     for_refunds: bool,
 }
 
+/// What an idempotency key stands for, until when.
+struct Remembered {
+    ends: u64,
+    body: Vec<Item>,
+    results: Vec<Result<Token, Error>>,
+}
+
 /// One after another, in maps.
 #[derive(Default)]
 struct Model {
     records: HashMap<Token, Record>,
     index: HashMap<Digits, Token>,
-    remembered: HashMap<(&'static str, bool, u64), (u64, Vec<Item>, Vec<Result<Token, Error>>)>,
+    remembered: HashMap<(&'static str, bool, u64), Remembered>,
     /// Window, used, refused.
     minutes: HashMap<&'static str, (u64, u32, u32)>,
     days: HashMap<&'static str, (u64, u32)>,
@@ -302,7 +310,8 @@ impl Model {
             return Said::Refused(Error::Denied);
         }
         let place = key.map(|key| (call.who, batch, key));
-        if let Some((ends, body, results)) = place.as_ref().and_then(|place| self.remembered.get(place))
+        if let Some(Remembered { ends, body, results }) =
+            place.as_ref().and_then(|place| self.remembered.get(place))
             && call.at.seconds() < *ends
         {
             if body != items {
@@ -317,7 +326,8 @@ impl Model {
         let results: Vec<_> = items.iter().map(|item| self.item(call, item.as_ref(), may(item))).collect();
         if let Some(place) = place.filter(|_| results.iter().any(Result::is_ok)) {
             let ends = call.at.seconds() + 24 * 60 * 60;
-            self.remembered.insert(place, (ends, items.to_vec(), results.clone()));
+            let (body, results) = (items.to_vec(), results.clone());
+            self.remembered.insert(place, Remembered { ends, body, results });
         }
         Said::Tokens(results)
     }

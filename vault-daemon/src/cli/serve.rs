@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
-use vault_core::policy::Policy;
 use vault_daemon::clock::SystemClock;
 use vault_daemon::config::Config;
-use vault_daemon::daemon::Daemon;
+use vault_daemon::daemon::{Daemon, load_policy};
 use vault_daemon::dev::ENVIRONMENT;
 use vault_daemon::telemetry::log_to_stderr;
 
@@ -24,7 +23,7 @@ pub(super) fn serve(options: &WithConfig) -> Done {
 pub(super) fn check_config(options: &WithConfig) -> Done {
     let config = options.load()?;
     refuse_dev(&config)?;
-    Policy::load(&config.vault.policy_file)?;
+    load_policy(&config)?;
     for line in config.plan() {
         println!("{line}");
     }
