@@ -351,6 +351,15 @@ mod tests {
     }
 
     #[test]
+    fn the_bytes_are_the_documented_ones() {
+        let key = RecordKey::new(&Key32::from_bytes(Zeroizing::new([7; 32])));
+        let place = Place::new();
+        let sealed = Envelope::encrypt(&key, &place.context(), full_header(), [4; NONCE_BYTES], PLAINTEXT);
+        crate::data::documents::shows("envelope.md", &place.context().associated_data(&full_header()));
+        crate::data::documents::shows("envelope.md", &sealed.to_bytes());
+    }
+
+    #[test]
     fn sizes_are_as_documented() {
         assert_eq!(envelope(bare_header()).to_bytes().len(), 21 + 24 + 96 + 16);
         let longest: Vec<_> = (0..16).map(|n| format!("p{n:02}{}", "x".repeat(29))).collect();

@@ -59,6 +59,8 @@
 mod brand;
 mod card;
 mod class;
+#[cfg(test)]
+pub(crate) mod documents;
 mod luhn;
 mod mask;
 mod name;

@@ -211,6 +211,8 @@ mod tests {
         let full = card(PAN, Some((12, 2027)), Some("JANE DOE"));
         assert_eq!(*full.to_padded(), documented());
         assert_eq!(*ssn("123456789").to_padded(), b"\x01123456789\0\0\0\0\0\0");
+        crate::data::documents::shows("values.md", &documented());
+        crate::data::documents::shows("values.md", &ssn("123456789").to_padded());
     }
 
     #[test]

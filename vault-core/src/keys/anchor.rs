@@ -267,6 +267,16 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_is_the_documented_one() {
+        let (_folder, anchor) = written(1);
+        let slot = anchor.encode(&root(1), &state(7)).unwrap();
+        let (content, mac) = slot.split_last_chunk::<MAC_BYTES>().unwrap();
+        let used = content.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        crate::data::documents::shows("anchor.md", &content[..used]);
+        crate::data::documents::shows("anchor.md", mac);
+    }
+
+    #[test]
     fn sequences_only_grow_and_may_skip() {
         let (_folder, anchor) = written(5);
         for sequence in [0, 1, 4, 5] {

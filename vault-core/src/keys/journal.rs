@@ -345,6 +345,16 @@ mod tests {
     }
 
     #[test]
+    fn the_file_is_the_documented_one() {
+        crate::data::documents::shows("keyring.md", &header(2));
+        let record = encode(&attempt(1));
+        let (content, check) = record.split_last_chunk::<CHECK_BYTES>().unwrap();
+        let used = content.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+        crate::data::documents::shows("keyring.md", &content[..used]);
+        crate::data::documents::shows("keyring.md", check);
+    }
+
+    #[test]
     fn identities_are_cut_at_a_character_and_made_printable() {
         assert_eq!(printable("a\nb\u{7f}c"), "a?b?c");
         let long = "é".repeat(200);

@@ -92,6 +92,15 @@ mod tests {
     }
 
     #[test]
+    fn the_token_is_the_documented_one() {
+        let bits = std::array::from_fn(|at| at as u8);
+        let token = tag(1, "test", 2).tagged(Class::Pan, bits);
+        assert_eq!(token.to_text(), "tok_pan_aaabacadaeafagahaiajakalamanaoapgoipgpaj");
+        crate::data::documents::says("token.md", &token.to_text());
+        crate::data::documents::shows("token.md", &token.to_bytes());
+    }
+
+    #[test]
     fn neighbouring_parts_are_not_confused() {
         // "ab" before a vault id beginning with c, "abc" before one that begins a byte later.
         let key = Key32::from_bytes(Zeroizing::new([1; 32]));

@@ -116,5 +116,6 @@ mod tests {
         let hex: String = row.iter().map(|byte| format!("{byte:02x}")).collect();
         // Computed with another implementation of HMAC-SHA-256 (Python's hmac).
         assert_eq!(hex, "76616c7565ba045dcd8da9d796cd2957feb2606d500ddafad623f6401fe816f7cfbd7b54f5");
+        crate::data::documents::shows("store-rows.md", &row);
     }
 }

@@ -258,3 +258,29 @@ fn decode_results(mut row: &[u8]) -> Option<Vec<Result<Token, Error>>> {
     }
     Some(results)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::Purposes;
+    use crate::data::{PurposeId, Ssn};
+
+    #[test]
+    fn body_and_outcome_are_the_documented_ones() {
+        let item = NewValue {
+            value: Value::Ssn(Ssn::parse(b"123456789").unwrap()),
+            purposes: Purposes::new(vec![PurposeId::parse("refund").unwrap()]).unwrap(),
+            reference: Some(CallerText::parse("order-1").unwrap()),
+        };
+        crate::data::documents::shows(
+            "store-rows.md",
+            &canonical(Class::Ssn, &[Ok(item), Err(Invalid::PanLuhn)]),
+        );
+        let token = Token::from_parts(Class::Ssn, [2; 16], [3; 4]);
+        let results = [Ok(token), Err(Error::Invalid(Invalid::PanLuhn)), Err(Error::Denied)];
+        let mut row = Vec::new();
+        encode_results(&results, &mut row);
+        crate::data::documents::shows("store-rows.md", &row);
+        assert_eq!(decode_results(&row), Some(results.to_vec()));
+    }
+}

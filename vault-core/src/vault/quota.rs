@@ -252,3 +252,21 @@ impl Planning<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Class;
+
+    #[test]
+    fn the_rows_are_the_documented_ones() {
+        let meter = Meter { scope: scope(b'p', b"billing"), limit: 9 };
+        let at = Timestamp::from_seconds(1_700_000_000);
+        let token = Token::from_parts(Class::Pan, [2; 16], [3; 4]);
+        crate::data::documents::shows("store-rows.md", meter.minute_key().encoded());
+        crate::data::documents::shows("store-rows.md", meter.seen_key(at, &token).encoded());
+        let counter = Counter { window: at.minute(), used: 9, refused: 2 };
+        crate::data::documents::shows("store-rows.md", &counter.to_bytes());
+        assert_eq!(Counter::from_bytes(&counter.to_bytes()).map(|read| read.used), Some(9));
+    }
+}

@@ -292,3 +292,16 @@ impl Planning<'_> {
         Err(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_of_rows_are_the_documented_ones() {
+        let tenant = TenantId::parse("acme").unwrap();
+        let token = Token::from_parts(Class::Pan, [2; 16], [3; 4]);
+        crate::data::documents::shows("store-rows.md", record_key(&tenant, &token).encoded());
+        crate::data::documents::shows("store-rows.md", index_key(&tenant, Class::Pan, 5, &[6; 32]).encoded());
+    }
+}

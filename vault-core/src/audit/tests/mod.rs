@@ -9,6 +9,7 @@
 
 mod checkpoint;
 mod damage;
+mod documented;
 mod entry;
 mod export;
 mod log;

@@ -399,3 +399,14 @@ fn no_key_stands_in_the_file() {
     }
     assert!(!stands_in(&bytes, root().key()));
 }
+
+#[test]
+fn the_file_is_the_documented_one() {
+    let keyring = keyring(3, 1);
+    let seal = Seal::Passphrase { passphrase: PASSPHRASE, params: Params::FLOOR };
+    let mut entropy = SeededEntropy::new(4);
+    let sealed = SealedRoot::make(&root(), &name_of(&keyring), seal, &mut entropy).unwrap();
+    let bytes = encode(&keyring, &root(), &sealed, &mut entropy).unwrap();
+    crate::data::documents::shows("keyring.md", &body::encode(&keyring));
+    crate::data::documents::shows("keyring.md", &bytes);
+}
