@@ -73,15 +73,16 @@ fn a_file_of_values_becomes_tokens_and_tokens_become_values() {
 }
 
 #[test]
-fn every_receipt_of_a_batch_is_proven() {
+fn every_item_of_a_batch_has_a_receipt_that_is_proven_malformed_ones_too() {
     let site = Site::start();
-    let input = write(&site, "in.csv", "ssn\n078-05-1120\n078051120\n");
+    let input = write(&site, "in.csv", "ssn\n078-05-1120\n078\n078051120\n");
     let tokens = site.file("tokens.csv");
-    site.run("checkout", &["batch", "tokenize", &input, "--out", tokens.to_str().unwrap()], "").expect(0);
+    site.run("checkout", &["batch", "tokenize", &input, "--out", tokens.to_str().unwrap()], "").expect(1);
+    assert_eq!(column(&tokens, "reason"), ["", "SSN_LENGTH", ""]);
     let receipts = write(&site, "receipts", &column(&tokens, "receipt").join("\n"));
     let key = site.log_key();
     let said = site.run("checkout", &["audit", "prove", "--receipts", &receipts, "--log-key", &key], "");
-    assert_eq!(said.expect(0).out.lines().count(), 2);
+    assert_eq!(said.expect(0).out.lines().count(), 3);
 }
 
 #[test]

@@ -947,7 +947,8 @@ pub struct BatchTokenizeResponse {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct BatchTokenizeResult {
-    /// Set when the item has an entry in the audit log; items refused as malformed have one too.
+    /// Always set. The item's entry in the audit log, whatever the verdict: malformed items have one too. The items
+    /// of a batch that is answered from its idempotency key share one entry.
     #[prost(message, optional, tag = "3")]
     pub receipt: ::core::option::Option<Receipt>,
     /// Always set: exactly one.
@@ -1005,7 +1006,7 @@ pub struct BatchDetokenizeResponse {
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct BatchDetokenizeResult {
-    /// Set when the item has an entry in the audit log; items refused as malformed have one too.
+    /// Always set. The item's entry in the audit log, whatever the verdict: malformed items have one too.
     #[prost(message, optional, tag = "3")]
     pub receipt: ::core::option::Option<Receipt>,
     /// Always set: exactly one.
@@ -1609,7 +1610,7 @@ pub mod custody_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Says in which state the vault is. Entered in the log unless there is none to write. Right: status.
+        /// Says in which state the vault is. Right: status.
         pub async fn get_status(
             &mut self,
             request: impl tonic::IntoRequest<super::GetStatusRequest>,
@@ -1685,7 +1686,7 @@ pub mod custody_server {
     /// Generated trait containing gRPC methods that should be implemented for use with CustodyServer.
     #[async_trait]
     pub trait Custody: std::marker::Send + std::marker::Sync + 'static {
-        /// Says in which state the vault is. Entered in the log unless there is none to write. Right: status.
+        /// Says in which state the vault is. Right: status.
         async fn get_status(
             &self,
             request: tonic::Request<super::GetStatusRequest>,

@@ -71,6 +71,7 @@ async function manyValuesGoInAndComeBack(checkout, billing) {
   assert.equal(results[1].refusal.reason, "PAN_LUHN");
   assert.equal(results[1].refusal.code, grpc.status.INVALID_ARGUMENT);
   assert.match(results[2].token, /^tok_ssn_[a-p]{40}$/);
+  assert.ok(results.every((result) => result.receipt.leafHash.length === 32));
 
   const tokens = results.filter((result) => result.verdict === "token").map((result) => result.token);
   const items = [...tokens, "no token at all"].map((token) => ({ token }));
@@ -82,6 +83,7 @@ async function manyValuesGoInAndComeBack(checkout, billing) {
   assert.equal(number.record.value.ssn.number.toString(), "078051120");
   assert.equal(amex.record.value.card.pan.toString(), AMEX);
   assert.equal(none.refusal.reason, "TOKEN_MALFORMED");
+  assert.ok(answer.results.every((result) => result.receipt.leafHash.length === 32));
 }
 
 async function refusalsSayWhy(checkout, billing, token) {

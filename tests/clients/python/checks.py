@@ -79,6 +79,7 @@ def many_values_go_in_and_come_back(checkout: Principal, billing: Principal) -> 
     assert results[1].refusal.reason == "PAN_LUHN"
     assert results[1].refusal.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
     assert results[2].token.startswith("tok_ssn_")
+    assert all(len(result.receipt.leaf_hash) == 32 for result in results)
 
     tokens = [result.token for result in results if result.token] + ["no token at all"]
     request = batches_pb2.BatchDetokenizeRequest(
@@ -90,6 +91,7 @@ def many_values_go_in_and_come_back(checkout: Principal, billing: Principal) -> 
     assert [result.record.value.card.pan for result in results] == [VISA, b"", AMEX, b""]
     assert results[1].record.value.ssn.number == b"078051120"
     assert results[3].refusal.reason == "TOKEN_MALFORMED"
+    assert all(len(result.receipt.leaf_hash) == 32 for result in results)
 
 
 def refusals_say_why(checkout: Principal, billing: Principal, token: str) -> None:
