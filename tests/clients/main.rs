@@ -12,16 +12,15 @@
 mod guide;
 mod lossy;
 mod programs;
-mod vaultd;
 
 use vault_daemon::TestVault;
 use vault_daemon::config::Engine;
 use vault_proto::v1::audit_client::AuditClient;
 use vault_proto::v1::{Entry, ListEntriesRequest};
+use vault_tests::process::Vaultd;
 
 use crate::lossy::LossyNetwork;
 use crate::programs::{Language, run};
-use crate::vaultd::Vaultd;
 
 /// Items of the batch whose answer is lost; the programs send as many.
 const LOST_ITEMS: usize = 200;
@@ -47,9 +46,10 @@ fn node_asks_again_for_a_lost_answer_and_nothing_is_stored_twice() {
 }
 
 fn calls_the_vault(language: Language, summary: &str) {
-    let vaultd = Vaultd::start();
-    assert_eq!(run(language, vaultd.folder(), &[]), summary);
-    vaultd.stop();
+    let folder = tempfile::tempdir().unwrap();
+    let vaultd = Vaultd::start(folder.path(), "fjall", &[]);
+    assert_eq!(run(language, vaultd.vault_folder(), &[]), summary);
+    assert!(vaultd.stop().success(), "no call was cut off");
 }
 
 /// With a vault that makes a new token each time: one value stored twice would show.

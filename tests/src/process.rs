@@ -1,9 +1,12 @@
-//! `vaultd` as a process of its own, as it is installed: what is killed or looked into is not the test.
+//! The programs as people run them; and `vaultd` as a process of its own: what is killed or looked into is not
+//! the test.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -39,7 +42,7 @@ impl Vaultd {
             let file = File::options().create(true).append(true).open(folder.join(name));
             Stdio::from(file.expect("an output file"))
         };
-        let child = Command::new(binary())
+        let child = Command::new(program("vaultd"))
             .args(["dev", "--store", engine, "--dir"])
             .arg(&vault)
             .args(arguments)
@@ -82,6 +85,11 @@ impl Vaultd {
         connector.connect().await.expect("a connection")
     }
 
+    /// The vault's folder, laid out as that of every `vaultd dev`.
+    pub fn vault_folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The process.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -96,12 +104,44 @@ impl Drop for Vaultd {
     }
 }
 
-/// The daemon built beside this test: `target/<profile>/vaultd`.
-fn binary() -> PathBuf {
-    let test = env::current_exe().expect("the test's own path");
-    let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps");
-    let binary = profile.join("vaultd");
+/// A program of this workspace, as people run it: `target/<profile>/<name>`, in the profile of these tests.
+///
+/// Another package's program is not built for a test by itself, so that cargo is asked to, once; unless the
+/// environment variable `VAULT_TESTS_BUILT` says that it is done.
+pub fn program(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let test = env::current_exe().expect("the test's own path");
+        let folder = test.parent().and_then(Path::parent).expect("target/<profile>/deps").to_owned();
+        // A test that is run by hand finds what is there.
+        if let (Some(cargo), None) = (env::var_os("CARGO"), env::var_os("VAULT_TESTS_BUILT")) {
+            build(&cargo, &folder);
+        }
+        folder
+    });
+    let program = folder.join(name);
     let advice = "build it first, in the same profile: cargo build --workspace [--release]";
-    assert!(binary.exists(), "{} is not built; {advice}", binary.display());
-    binary
+    assert!(program.exists(), "{} is not built; {advice}", program.display());
+    program
+}
+
+/// Builds the programs into `folder`: `target/<profile>`.
+fn build(cargo: &OsStr, folder: &Path) {
+    let mut build = Command::new(cargo);
+    // What cargo says of this package to its tests is none of the build's business: some build scripts run
+    // again, and all that depends on them, whenever it changes.
+    let said = env::vars_os().map(|(name, _)| name).filter(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    });
+    for name in said {
+        build.env_remove(name);
+    }
+    let profile = folder.file_name().expect("target/<profile>");
+    let profile = if profile == "debug" { OsStr::new("dev") } else { profile };
+    // With this package's features, so that nothing is built that was not built for the tests.
+    build.args(["build", "--quiet", "--package", "vault-tests", "--package", "vault-daemon"]);
+    build.args(["--package", "vaultctl", "--bin", "vaultd", "--bin", "vaultctl", "--profile"]).arg(profile);
+    let built = build.status().expect("cargo runs");
+    assert!(built.success(), "vaultd and vaultctl are not built: {built}");
 }

@@ -1,26 +1,11 @@
-//! The program under test, built once, and what it said.
+//! The program under test, and what it said.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
-use std::{env, str};
+use std::str;
 
 use serde_json::Value;
-
-/// The program as cargo builds it: another package's binary is not built for a test by itself.
-pub(crate) fn program() -> &'static Path {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let cargo = env::var_os("CARGO").expect("run by cargo");
-        let arguments = ["build", "--package", "vaultctl", "--message-format", "json-render-diagnostics"];
-        let built = Command::new(cargo).args(arguments).stderr(Stdio::inherit()).output().unwrap();
-        assert!(built.status.success());
-        let messages = str::from_utf8(&built.stdout).unwrap().lines();
-        let messages = messages.map(|line| serde_json::from_str::<Value>(line).unwrap());
-        messages.filter_map(|message| Some(message["executable"].as_str()?.into())).next_back().unwrap()
-    })
-}
+use vault_tests::process::program;
 
 /// What a run ended with.
 pub(crate) struct Said {
@@ -59,7 +44,7 @@ impl Said {
 
 /// Runs the program with these arguments and this standard input.
 pub(crate) fn run(arguments: &[&str], input: &str) -> Said {
-    let mut child = Command::new(program())
+    let mut child = Command::new(program("vaultctl"))
         .args(arguments)
         .env_remove("VAULTCTL_PROFILE")
         .stdin(Stdio::piped())

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, tcgetattr};
-
-use crate::command::program;
+use vault_tests::process::program;
 
 /// Runs the program at a terminal of its own, types `typed` as soon as `prompt` stands there, and gives all
 /// that was to be seen.
@@ -22,7 +21,7 @@ pub(crate) fn run(arguments: &[&str], prompt: &str, typed: &str) -> String {
     let side = || Stdio::from(theirs.try_clone().unwrap());
     // A program asks at its controlling terminal, wherever its input comes from.
     let mut command = Command::new("setsid");
-    command.args(["--ctty", "--wait"]).arg(program()).args(arguments);
+    command.args(["--ctty", "--wait"]).arg(program("vaultctl")).args(arguments);
     let mut child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
     drop((command, theirs));
     let seen = watch(File::from(own), prompt, typed);
