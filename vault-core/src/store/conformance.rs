@@ -31,10 +31,11 @@ pub fn suite(fresh: &dyn Fn() -> Box<dyn Place>) {
     }
 }
 
-const CHECKS: [fn(&dyn Place); 15] = [
+const CHECKS: [fn(&dyn Place); 16] = [
     reads_what_was_written,
     counts_versions,
     keeps_each_precondition,
+    trusts_a_mark_only_while_it_stands,
     writes_nothing_on_conflict,
     refuses_misuse_and_writes_nothing,
     takes_an_empty_commit,
@@ -123,6 +124,30 @@ fn keeps_each_precondition(place: &dyn Place) {
     }
     expect(&*store, &there, 1, b"1");
     assert_eq!(row(&*store, &absent), None);
+}
+
+/// What a mark vouches for holds as long as nothing else is committed; what was not read is looked up always.
+fn trusts_a_mark_only_while_it_stands(place: &dyn Place) {
+    let store = place.open();
+    let (read, unread) = (key(Space::Seen, b"read"), key(Space::Record, b"unread"));
+    let inserted = |key: &Key| (key.clone(), Change::Insert(b"2".to_vec()));
+    let mark = store.mark();
+    assert_eq!(row(&*store, &read), None);
+    insert(&*store, &read, b"1");
+    let stale = Writes::of_read(mark, vec![inserted(&read)]);
+    assert_eq!(store.commit(&stale), Ok(Commit::Conflict), "committed by another since");
+    insert(&*store, &unread, b"1");
+    let mark = store.mark();
+    let replaced = (read.clone(), Change::Replace { version: 1, value: b"3".to_vec() });
+    let mut writes = Writes::of_read(mark, vec![replaced.clone()]);
+    writes.push(unread.clone(), Change::Insert(b"2".to_vec()));
+    assert_eq!(store.commit(&writes), Ok(Commit::Conflict), "the mark does not speak for an unread row");
+    expect(&*store, &read, 1, b"1");
+    assert_eq!(store.commit(&Writes::of_read(mark, vec![replaced.clone()])), Ok(Commit::Done));
+    expect(&*store, &read, 2, b"3");
+    let again = Writes::of_read(mark, vec![replaced]);
+    assert_eq!(store.commit(&again), Ok(Commit::Conflict), "its own commit ends a mark, too");
+    expect(&*store, &read, 2, b"3");
 }
 
 fn writes_nothing_on_conflict(place: &dyn Place) {

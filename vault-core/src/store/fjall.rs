@@ -32,7 +32,9 @@ use fjall::{
 
 use super::folder::Folder;
 use super::journal::discard_torn_tail;
-use super::{Change, Commit, Fault, Key, Row, Space, Store, Writes, row_from_bytes, row_to_bytes, unwinding};
+use super::{
+    Change, Commit, Fault, Key, Mark, Row, Space, Store, Writes, row_from_bytes, row_to_bytes, unwinding,
+};
 use crate::data::TenantId;
 use crate::limits::{SCAN_BYTES_MAX, SCAN_ROWS_MAX};
 
@@ -83,6 +85,8 @@ pub struct FjallStore {
     poisoned: AtomicBool,
     /// Orders commits: preconditions must not change between their check and the write.
     turn: Mutex<()>,
+    /// Grows after each commit that may have written, and with each reopening.
+    mark: AtomicU64,
     /// Bytes written since free space was last found above the floor.
     since_space_check: AtomicU64,
 }
@@ -106,8 +110,19 @@ impl FjallStore {
             engine: RwLock::new(Some(engine)),
             poisoned: AtomicBool::new(false),
             turn: Mutex::new(()),
+            mark: AtomicU64::new(0),
             since_space_check: AtomicU64::new(SPACE_CHECK_BYTES),
         })
+    }
+
+    fn at(&self) -> Mark {
+        Mark(self.mark.load(Ordering::Acquire))
+    }
+
+    /// What was read before counts no more. After a commit, not before it: whoever took the mark in between
+    /// may have read what the commit replaced.
+    fn move_on(&self) {
+        self.mark.fetch_add(1, Ordering::AcqRel);
     }
 
     fn healthy(&self) -> Result<Healthy<'_>, Fault> {
@@ -165,6 +180,10 @@ impl Store for FjallStore {
             .collect()
     }
 
+    fn mark(&self) -> Option<Mark> {
+        Some(self.at())
+    }
+
     fn scan(
         &self,
         space: Space,
@@ -202,12 +221,13 @@ impl Store for FjallStore {
             return Ok(Commit::Done);
         }
         self.admit(writes.bytes())?;
-        if !engine.holds(writes).or_else(|error| self.reading(Err(error)))? {
+        if !engine.holds(writes.unproven(self.at())).or_else(|error| self.reading(Err(error)))? {
             return Ok(Commit::Conflict);
         }
         engine.wait_for_room(writes).inspect_err(|_| self.poison())?;
-        engine.write(writes).inspect_err(|_| self.poison())?;
-        Ok(Commit::Done)
+        let written = engine.write(writes).inspect_err(|_| self.poison());
+        self.move_on();
+        written.map(|()| Commit::Done)
     }
 
     fn reopen(&self) -> Result<(), Fault> {
@@ -221,6 +241,7 @@ impl Store for FjallStore {
         let engine = unwinding(|| Engine::open(&self.folder.data(), &self.options))?;
         self.folder.sync_all()?;
         *slot = Some(engine);
+        self.move_on();
         self.since_space_check.store(SPACE_CHECK_BYTES, Ordering::Relaxed);
         self.poisoned.store(false, Ordering::Release);
         Ok(())
@@ -290,8 +311,8 @@ impl Engine {
         self.keyspaces.get(index).ok_or_else(|| Fault::Corrupt("a keyspace is missing".into()))
     }
 
-    fn holds(&self, writes: &Writes) -> fjall::Result<bool> {
-        for (key, change) in writes {
+    fn holds(&self, changes: &[(Key, Change)]) -> fjall::Result<bool> {
+        for (key, change) in changes {
             let Ok(keyspace) = self.keyspace(key.space()) else { return Ok(false) };
             let holds = match change {
                 Change::Insert(_) => !keyspace.contains_key(physical(key))?,

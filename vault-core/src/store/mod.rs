@@ -238,34 +238,54 @@ impl Change {
     }
 }
 
+/// A point in the history of one handle; see [`Store::mark`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Mark(u64);
+
 /// The changes of one commit: at most one for each key.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Writes(Vec<(Key, Change)>);
+pub struct Writes {
+    changes: Vec<(Key, Change)>,
+    /// The preconditions of the first so many changes were read since this mark.
+    read: Option<(Mark, usize)>,
+}
 
 impl Writes {
     /// No change yet.
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self { changes: Vec::new(), read: None }
+    }
+
+    /// Changes of rows that were all read since `mark`, and whose preconditions are what was read: while the
+    /// store stands at that mark they hold and are not looked up again.
+    pub fn of_read(mark: Option<Mark>, changes: Vec<(Key, Change)>) -> Self {
+        Self { read: mark.map(|mark| (mark, changes.len())), changes }
+    }
+
+    /// The changes whose preconditions must be looked up by a store that stands at `now`.
+    fn unproven(&self, now: Mark) -> &[(Key, Change)] {
+        let proven = self.read.filter(|(mark, _)| *mark == now).map_or(0, |(_, count)| count);
+        self.changes.get(proven..).unwrap_or_default()
     }
 
     /// Adds a change. A second change to the same key is found by the commit, which then refuses all.
     pub fn push(&mut self, key: Key, change: Change) {
-        self.0.push((key, change));
+        self.changes.push((key, change));
     }
 
     /// The changes, in the order they were added.
     pub fn iter(&self) -> std::slice::Iter<'_, (Key, Change)> {
-        self.0.iter()
+        self.changes.iter()
     }
 
     /// How many rows change.
     pub const fn len(&self) -> usize {
-        self.0.len()
+        self.changes.len()
     }
 
     /// Whether nothing changes.
     pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.changes.is_empty()
     }
 
     /// Bytes of all keys and values.
@@ -273,7 +293,7 @@ impl Writes {
         let row = |(key, change): &(Key, Change)| {
             key.encoded().len() + change.after().map_or(0, |(_, value)| value.len())
         };
-        self.0.iter().map(row).sum::<usize>() as u64
+        self.changes.iter().map(row).sum::<usize>() as u64
     }
 
     /// What every engine asks before it reads or writes anything.
@@ -281,16 +301,16 @@ impl Writes {
     /// # Errors
     /// [`Fault::Misuse`] for a key changed twice, or rows or commits beyond their bounds.
     pub fn check(&self) -> Result<(), Fault> {
-        if self.0.len() > COMMIT_ROWS_MAX {
+        if self.changes.len() > COMMIT_ROWS_MAX {
             return Err(Fault::Misuse("a commit changes more rows than allowed".into()));
         }
         let value = |change: &Change| change.after().map_or(0, |(_, value)| value.len());
-        if self.0.iter().any(|(key, change)| {
+        if self.changes.iter().any(|(key, change)| {
             key.encoded().len() > ROW_KEY_BYTES_MAX || value(change) > ROW_VALUE_BYTES_MAX
         }) {
             return Err(Fault::Misuse("a row is larger than allowed".into()));
         }
-        let mut keys: Vec<&[u8]> = self.0.iter().map(|(key, _)| key.encoded()).collect();
+        let mut keys: Vec<&[u8]> = self.changes.iter().map(|(key, _)| key.encoded()).collect();
         keys.sort_unstable();
         if keys.windows(2).any(|pair| pair.first() == pair.last()) {
             return Err(Fault::Misuse("a commit changes one row twice".into()));
@@ -310,7 +330,7 @@ impl<'a> IntoIterator for &'a Writes {
 
 impl FromIterator<(Key, Change)> for Writes {
     fn from_iter<I: IntoIterator<Item = (Key, Change)>>(changes: I) -> Self {
-        Self(changes.into_iter().collect())
+        Self { changes: changes.into_iter().collect(), read: None }
     }
 }
 
@@ -347,6 +367,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// [`Fault::Unavailable`] when poisoned, [`Fault::Corrupt`] when a row cannot be decoded.
     fn read(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, Fault>;
+
+    /// Where the handle stands: taken before rows are read, it lets [`Writes::of_read`] say what was read. It
+    /// changes with every commit. `None`: this engine looks every precondition up.
+    fn mark(&self) -> Option<Mark> {
+        None
+    }
 
     /// Reads the rows of one space and tenant in key order, beginning after the key bytes `after`.
     ///
@@ -392,6 +418,10 @@ pub trait Store: Send + Sync {
 impl<S: Store + ?Sized> Store for Arc<S> {
     fn read(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, Fault> {
         (**self).read(keys)
+    }
+
+    fn mark(&self) -> Option<Mark> {
+        (**self).mark()
     }
 
     fn scan(

@@ -1,5 +1,6 @@
 //! A batch: calls planned one after another over one snapshot, then one commit.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -76,10 +77,7 @@ impl Vault {
         entropy: &mut dyn Entropy,
     ) -> Attempt {
         let keys = self.keys();
-        let mut wanted = Vec::with_capacity(calls.len());
-        for call in calls {
-            call.keys(after_conflict, &mut wanted);
-        }
+        let mut wanted = wanted(calls, after_conflict);
         if after_conflict {
             wanted.push(lane.head_key.clone());
         }
@@ -178,8 +176,21 @@ fn refuse_all(calls: &[Prepared], error: &Error) -> Vec<Outcome> {
     calls.iter().map(|_| Outcome::unrecorded(error.clone())).collect()
 }
 
+/// Every row that planning these calls reads; the counters of an account once for all of its calls.
+fn wanted(calls: &[Prepared], after_conflict: bool) -> Vec<Key> {
+    let mut keys = Vec::with_capacity(calls.len());
+    let mut accounts = HashSet::new();
+    for call in calls {
+        call.keys(after_conflict, &mut keys);
+        if accounts.insert(Arc::as_ptr(&call.account)) {
+            keys.extend(call.account.counters().cloned());
+        }
+    }
+    keys
+}
+
 impl Prepared {
-    /// Every row that planning this call reads.
+    /// Every row that planning this call reads, but for those of its account.
     fn keys(&self, after_conflict: bool, keys: &mut Vec<Key>) {
         match &self.work {
             Work::Tokenize(call) => call.keys(after_conflict, keys),
@@ -189,11 +200,6 @@ impl Prepared {
             Work::Find(call) => keys.extend(call.index.iter().cloned()),
             Work::Refused(_) | Work::Granted(_) => {}
         }
-        let tokens = match &self.work {
-            Work::Detokenize(call) => Some(call.tokens()),
-            _ => None,
-        };
-        self.account.keys(tokens.into_iter().flatten(), self.at, keys);
     }
 }
 
@@ -291,8 +297,7 @@ impl Planning<'_> {
 
     /// Writes a guarded row.
     pub(super) fn put_row(&mut self, key: Key, value: &[u8]) {
-        let guarded =
-            rows::guarded(self.keys.keyring.row_mac(), self.keys.keyring.vault_id(), &key, value.to_vec());
+        let guarded = rows::guarded(self.keys.keyring.row_mac(), self.keys.keyring.vault_id(), &key, value);
         self.overlay.put(key, guarded);
     }
 }

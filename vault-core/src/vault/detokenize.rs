@@ -6,6 +6,7 @@ use crate::audit::Entry;
 use crate::data::{CallerText, Class, Token};
 use crate::error::{Error, Invalid};
 use crate::policy::{Ask, Grant, Right};
+use crate::store::Key;
 
 use super::batch::Planning;
 use super::outcome::{Released, Reply};
@@ -26,6 +27,8 @@ struct PreparedItem {
 struct Wanted {
     record: RecordRef,
     grant: Arc<Grant>,
+    /// Where it stands whether the token was released today.
+    seen: Vec<Key>,
 }
 
 /// Decisions of one call: the policy is asked once for each class.
@@ -106,7 +109,8 @@ impl Preparing<'_> {
             Some(Ok(grant)) => {
                 entry.purpose = grant.purpose().cloned();
                 entry.recipient = grant.recipient().cloned();
-                self.record_ref(grant, token).map(|record| Wanted { record, grant: Arc::clone(grant) })
+                let seen = self.account.seen_keys(self.now, &token);
+                self.record_ref(grant, token).map(|record| Wanted { record, grant: Arc::clone(grant), seen })
             }
             Some(Err(error)) => Err(error.clone()),
             None => Err(Error::Bug),
@@ -116,16 +120,10 @@ impl Preparing<'_> {
 }
 
 impl PreparedDetokenize {
-    pub(super) fn keys(&self, keys: &mut Vec<crate::store::Key>) {
-        keys.extend(self.wanted().filter_map(|wanted| wanted.record.key.clone()));
-    }
-
-    pub(super) fn tokens(&self) -> impl Iterator<Item = Token> {
-        self.wanted().map(|wanted| wanted.record.token)
-    }
-
-    fn wanted(&self) -> impl Iterator<Item = &Wanted> {
-        self.items.iter().filter_map(|item| item.wanted.as_ref().ok())
+    pub(super) fn keys(&self, keys: &mut Vec<Key>) {
+        for wanted in self.items.iter().filter_map(|item| item.wanted.as_ref().ok()) {
+            keys.extend(wanted.record.key.iter().chain(&wanted.seen).cloned());
+        }
     }
 }
 
@@ -140,7 +138,7 @@ impl Planning<'_> {
             Ok(wanted) => wanted,
             Err(error) => return self.refuse_item(&item.entry, error.clone()),
         };
-        let charged = self.charge_distinct(&call.account, &wanted.record.token, call.at);
+        let charged = self.charge_distinct(&call.account, &wanted.seen, call.at);
         let opened = charged.and_then(|()| self.opened(&wanted.record, wanted.grant.purpose(), call.at));
         match opened {
             Ok(opened) => {

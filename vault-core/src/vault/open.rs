@@ -15,13 +15,15 @@ use crate::store::{Change, Commit, Fault, Key, Space, Store};
 use super::batch::Planning;
 use super::keep::Published;
 use super::overlay::Overlay;
-use super::quota::Counters;
+use super::quota::{Accounts, Counters};
 use super::sweep::Cursor;
 
 /// What opens data and what decides about it. Replaced together under one lock.
 pub(super) struct Keys {
     pub(super) keyring: Keyring,
     pub(super) policy: Arc<Policy>,
+    /// Of that policy.
+    pub(super) accounts: Accounts,
     /// Keys made but not yet on disk: nothing is encrypted under them before they are.
     pub(super) unsaved: bool,
 }
@@ -102,7 +104,12 @@ impl Vault {
             origin,
             store: parts.store,
             custody: parts.custody,
-            keys: RwLock::new(Keys { keyring: parts.keyring, policy: parts.policy, unsaved: false }),
+            keys: RwLock::new(Keys {
+                keyring: parts.keyring,
+                accounts: Accounts::of(&parts.policy),
+                policy: parts.policy,
+                unsaved: false,
+            }),
             lane: Mutex::new(lane),
             health: AtomicU8::new(Health::Serving as u8),
             durable: Mutex::new(durable),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::error::Error;
-use crate::store::{Change, Fault, Key, Row, Store, Writes};
+use crate::store::{Change, Fault, Key, Mark, Row, Store, Writes};
 
 /// A row as the next call of the batch sees it.
 struct Seen {
@@ -12,26 +12,27 @@ struct Seen {
     /// The value now: the store's or a pending one.
     value: Option<Vec<u8>>,
     pending: bool,
+    /// It was read, so that its version or absence is known.
+    read: bool,
     /// The engine found the row unreadable: whoever needs it fails, and nobody else.
     damaged: bool,
 }
 
 impl Seen {
-    const ABSENT: Self = Self { stored: None, value: None, pending: false, damaged: false };
-    const DAMAGED: Self = Self { stored: None, value: None, pending: false, damaged: true };
+    const UNREAD: Self = Self { stored: None, value: None, pending: false, read: false, damaged: false };
+    const DAMAGED: Self = Self { damaged: true, ..Self::UNREAD };
 
     fn read(row: Option<Row>) -> Self {
-        row.map_or(Self::ABSENT, |row| Self {
-            stored: Some(row.version),
-            value: Some(row.value),
-            ..Self::ABSENT
-        })
+        let (stored, value) = row.map(|row| (row.version, row.value)).unzip();
+        Self { stored, value, read: true, ..Self::UNREAD }
     }
 }
 
 /// What a batch has read and is about to write.
 pub(super) struct Overlay {
     rows: HashMap<Key, Seen>,
+    /// Where the store stood before they were read.
+    mark: Option<Mark>,
 }
 
 impl Overlay {
@@ -40,13 +41,14 @@ impl Overlay {
     /// Where the engine reports damage, the keys are read one by one, so that one bad row is not the whole
     /// batch's end. No row changes in between: the lane is the only writer.
     pub(super) fn read(store: &dyn Store, keys: Vec<Key>) -> Result<Self, Fault> {
+        let mark = store.mark();
         let read = match store.read(&keys) {
             Err(Fault::Corrupt(_)) => {
                 keys.iter().map(|key| read_one(store, key)).collect::<Result<_, _>>()?
             }
             read => read?.into_iter().map(Seen::read).collect::<Vec<_>>(),
         };
-        Ok(Self { rows: keys.into_iter().zip(read).collect() })
+        Ok(Self { rows: keys.into_iter().zip(read).collect(), mark })
     }
 
     /// The row as the calls before left it. A key that was not read counts as absent.
@@ -60,7 +62,7 @@ impl Overlay {
 
     /// Writes a row: inserted where the snapshot has none, replaced where it has one.
     pub(super) fn put(&mut self, key: Key, value: Vec<u8>) {
-        let seen = self.rows.entry(key).or_insert(Seen::ABSENT);
+        let seen = self.rows.entry(key).or_insert(Seen::UNREAD);
         seen.value = Some(value);
         seen.pending = true;
     }
@@ -75,17 +77,19 @@ impl Overlay {
 
     /// All pending writes with their preconditions.
     pub(super) fn into_writes(self) -> Writes {
-        let change = |(key, seen): (Key, Seen)| {
+        let (mut read, mut unread) = (Vec::new(), Vec::new());
+        for (key, seen) in self.rows.into_iter().filter(|(_, seen)| seen.pending) {
             let change = match (seen.stored, seen.value) {
-                _ if !seen.pending => return None,
                 (None, Some(value)) => Change::Insert(value),
                 (Some(version), Some(value)) => Change::Replace { version, value },
                 (Some(version), None) => Change::Delete { version },
-                (None, None) => return None,
+                (None, None) => continue,
             };
-            Some((key, change))
-        };
-        self.rows.into_iter().filter_map(change).collect()
+            if seen.read { read.push((key, change)) } else { unread.push((key, change)) }
+        }
+        let mut writes = Writes::of_read(self.mark, read);
+        unread.into_iter().for_each(|(key, change)| writes.push(key, change));
+        writes
     }
 }
 

@@ -12,6 +12,7 @@ use crate::store::{Key, Space};
 
 use super::batch::Planning;
 use super::open::{Custody, Keys, Lane, Vault};
+use super::quota::Accounts;
 use super::sealed::UnsealError;
 
 /// Version of a tenant's choices row.
@@ -47,6 +48,7 @@ impl Vault {
         let mut keys = self.keys_mut();
         keys.cover(&policy, self.custody.as_ref(), now, entropy)?;
         self.enter_policy(&mut lane, &keys, &policy, &entries, entropy)?;
+        keys.accounts = Accounts::of(&policy);
         keys.policy = policy;
         Ok(())
     }

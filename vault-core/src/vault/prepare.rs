@@ -22,7 +22,7 @@ use super::view::PreparedView;
 pub struct Prepared {
     pub(super) at: Timestamp,
     pub(super) items: u32,
-    pub(super) account: Account,
+    pub(super) account: Arc<Account>,
     pub(super) draft: Entry,
     pub(super) work: Work,
 }
@@ -64,10 +64,10 @@ impl Vault {
         let keys = self.keys();
         let policy = Arc::clone(&keys.policy);
         let principal = policy.principal(caller);
-        let account = Account::of(&policy, principal.as_ref(), caller);
+        let account = keys.accounts.account(&policy, principal.as_ref(), caller);
         let items = u32::try_from(request.items()).unwrap_or(u32::MAX);
         let mut draft = draft(&policy, principal.as_ref(), caller, &request, now);
-        let work = Preparing { keys: &keys, policy: &policy, principal, now, entropy }
+        let work = Preparing { keys: &keys, policy: &policy, principal, account: &account, now, entropy }
             .work(request, &mut draft)
             .unwrap_or_else(Work::Refused);
         Prepared { at: now, items, account, draft, work }
@@ -102,6 +102,7 @@ pub(super) struct Preparing<'a> {
     pub(super) keys: &'a Keys,
     pub(super) policy: &'a Policy,
     pub(super) principal: Option<Arc<Principal>>,
+    pub(super) account: &'a Account,
     pub(super) now: Timestamp,
     pub(super) entropy: &'a mut dyn Entropy,
 }

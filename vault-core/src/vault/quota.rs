@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::data::Token;
+use crate::data::{PrincipalId, Token};
 use crate::error::{Error, Exhausted};
 use crate::limits::STRANGER_ENTRIES_PER_MINUTE;
 use crate::policy::{Identity, Policy, Principal, Quota};
@@ -18,16 +18,18 @@ use crate::store::{Key, Space};
 use super::batch::Planning;
 use super::prepare::identity_hash;
 
-/// A limit and the rows that count against it.
-#[derive(Clone)]
+/// A limit and the row that counts against it.
 struct Meter {
     /// What the limit is for: a principal, a tenant or the vault; part of the row's key.
     scope: Vec<u8>,
     limit: u32,
+    counter: Key,
 }
 
+/// The accounts of a policy's principals, made once: every call is charged to one.
+pub(super) struct Accounts(HashMap<PrincipalId, Arc<Account>>);
+
 /// Who is charged for a call.
-#[derive(Clone)]
 pub(super) struct Account {
     principal: Option<Arc<Principal>>,
     /// The caller's own first.
@@ -59,35 +61,56 @@ pub(super) enum Charge {
     },
 }
 
+impl Accounts {
+    pub(super) fn of(policy: &Policy) -> Self {
+        let account =
+            |principal: &Arc<Principal>| (principal.id().clone(), Arc::new(Account::of(policy, principal)));
+        Self(policy.principals().iter().map(account).collect())
+    }
+
+    /// The account of a caller whom `policy`, of which these are the accounts, knows as `principal`.
+    pub(super) fn account(
+        &self,
+        policy: &Policy,
+        principal: Option<&Arc<Principal>>,
+        caller: &Identity,
+    ) -> Arc<Account> {
+        let Some(principal) = principal else { return Arc::new(Account::of_stranger(caller)) };
+        match self.0.get(principal.id()) {
+            Some(account) => Arc::clone(account),
+            None => Arc::new(Account::of(policy, principal)),
+        }
+    }
+}
+
 impl Account {
-    pub(super) fn of(policy: &Policy, principal: Option<&Arc<Principal>>, caller: &Identity) -> Self {
-        let Some(principal) = principal else {
-            let scope = scope(b's', &identity_hash(caller));
-            let stranger = Meter { scope, limit: STRANGER_ENTRIES_PER_MINUTE };
-            return Self { principal: None, requests: vec![stranger], distinct: Vec::new() };
-        };
+    fn of_stranger(caller: &Identity) -> Self {
+        let scope = scope(b's', &identity_hash(caller));
+        let stranger = Meter::per_minute(scope, STRANGER_ENTRIES_PER_MINUTE);
+        Self { principal: None, requests: vec![stranger], distinct: Vec::new() }
+    }
+
+    fn of(policy: &Policy, principal: &Arc<Principal>) -> Self {
         let tenant = principal.tenant().one().and_then(|id| policy.tenant(id));
         let quotas = [
             Some((scope(b'p', principal.id().as_str().as_bytes()), principal.quota())),
             tenant.map(|tenant| (scope(b't', tenant.id().as_str().as_bytes()), tenant.quota())),
             Some((scope(b'v', b""), policy.quota())),
         ];
-        let meters = |limit: fn(&Quota) -> Option<u32>| -> Vec<Meter> {
-            let meter = |(scope, quota): &(Vec<u8>, Quota)| {
-                Some(Meter { scope: scope.clone(), limit: limit(quota)? })
-            };
+        let meters = |limit: fn(&Quota) -> Option<u32>, meter: fn(Vec<u8>, u32) -> Meter| {
+            let meter = |(scope, quota): &(Vec<u8>, Quota)| Some(meter(scope.clone(), limit(quota)?));
             quotas.iter().flatten().filter_map(meter).collect()
         };
-        let mut requests = meters(|quota| quota.requests_per_minute);
+        let mut requests: Vec<_> = meters(|quota| quota.requests_per_minute, Meter::per_minute);
         if principal.quota().requests_per_minute.is_none() {
             // Its refusals under the tenant's limit or the vault's must be counted somewhere.
             let scope = scope(b'p', principal.id().as_str().as_bytes());
-            requests.insert(0, Meter { scope, limit: u32::MAX });
+            requests.insert(0, Meter::per_minute(scope, u32::MAX));
         }
         Self {
             principal: Some(Arc::clone(principal)),
             requests,
-            distinct: meters(|quota| quota.distinct_tokens_per_day),
+            distinct: meters(|quota| quota.distinct_tokens_per_day, Meter::per_day),
         }
     }
 
@@ -95,16 +118,14 @@ impl Account {
         self.principal.as_ref()
     }
 
-    /// Rows that the batch must read before it can charge this account.
-    pub(super) fn keys(&self, tokens: impl Iterator<Item = Token>, at: Timestamp, keys: &mut Vec<Key>) {
-        keys.extend(self.requests.iter().map(|meter| meter.minute_key()));
-        if self.distinct.is_empty() {
-            return;
-        }
-        keys.extend(self.distinct.iter().map(Meter::day_key));
-        for token in tokens {
-            keys.extend(self.distinct.iter().map(|meter| meter.seen_key(at, &token)));
-        }
+    /// The counters that the batch must read before it can charge this account.
+    pub(super) fn counters(&self) -> impl Iterator<Item = &Key> {
+        self.requests.iter().chain(&self.distinct).map(|meter| &meter.counter)
+    }
+
+    /// The rows that say whether a token was seen on this day, one for each limit of distinct tokens.
+    pub(super) fn seen_keys(&self, at: Timestamp, token: &Token) -> Vec<Key> {
+        self.distinct.iter().map(|meter| meter.seen_key(at, token)).collect()
     }
 }
 
@@ -116,29 +137,30 @@ fn scope(kind: u8, name: &[u8]) -> Vec<u8> {
 }
 
 impl Meter {
-    fn minute_key(&self) -> Key {
-        self.counter_key(b'm')
+    fn per_minute(scope: Vec<u8>, limit: u32) -> Self {
+        Self { counter: counter_key(b'm', &scope), scope, limit }
     }
 
-    fn day_key(&self) -> Key {
-        self.counter_key(b'd')
-    }
-
-    fn counter_key(&self, window: u8) -> Key {
-        let mut bytes = Vec::with_capacity(1 + self.scope.len());
-        bytes.push(window);
-        bytes.extend_from_slice(&self.scope);
-        Key::new(Space::Quota, None, &bytes)
+    fn per_day(scope: Vec<u8>, limit: u32) -> Self {
+        Self { counter: counter_key(b'd', &scope), scope, limit }
     }
 
     /// A token this scope has seen on this day. The day comes first: a sweep deletes from the front.
     fn seen_key(&self, at: Timestamp, token: &Token) -> Key {
-        let mut bytes = at.day().to_be_bytes().to_vec();
+        let mut bytes = Vec::with_capacity(8 + self.scope.len() + 1 + Token::BYTES);
+        bytes.extend_from_slice(&at.day().to_be_bytes());
         bytes.extend_from_slice(&self.scope);
         bytes.push(0);
         bytes.extend_from_slice(&token.to_bytes());
         Key::new(Space::Seen, None, &bytes)
     }
+}
+
+fn counter_key(window: u8, scope: &[u8]) -> Key {
+    let mut bytes = Vec::with_capacity(1 + scope.len());
+    bytes.push(window);
+    bytes.extend_from_slice(scope);
+    Key::new(Space::Quota, None, &bytes)
 }
 
 /// The day of a row in [`Space::Seen`].
@@ -166,14 +188,22 @@ impl Counter {
     }
 }
 
+impl Counters {
+    fn set(&mut self, key: &Key, counter: Counter) {
+        match self.rows.get_mut(key) {
+            Some(known) => *known = counter,
+            None => drop(self.rows.insert(key.clone(), counter)),
+        }
+    }
+}
+
 impl Planning<'_> {
     /// Charges a call's items against its requests per minute.
     pub(super) fn charge(&mut self, account: &Account, items: u32, at: Timestamp) -> Result<Charge, Error> {
         let minute = at.minute();
         let mut counters = Vec::with_capacity(account.requests.len());
         for meter in &account.requests {
-            let key = meter.minute_key();
-            let mut counter = self.counter(&key)?;
+            let mut counter = self.counter(&meter.counter)?;
             if counter.window != minute {
                 // Refusals beyond the first of a past minute were not entered one by one.
                 let unentered = counter.refused.saturating_sub(1);
@@ -182,18 +212,18 @@ impl Planning<'_> {
                 }
                 counter = Counter { window: minute, used: 0, refused: 0 };
             }
-            counters.push((key, counter, meter.limit));
+            counters.push((counter, meter));
         }
-        let fits = counters.iter().all(|(_, counter, limit)| counter.used.saturating_add(items) <= *limit);
+        let fits = counters.iter().all(|(counter, meter)| counter.used.saturating_add(items) <= meter.limit);
         // The caller's own counter stands first: whether others were refused is no reason for silence.
-        let first = counters.first().is_none_or(|(_, counter, _)| counter.refused == 0);
-        for (key, mut counter, _) in counters {
+        let first = counters.first().is_none_or(|(counter, _)| counter.refused == 0);
+        for (mut counter, meter) in counters {
             if fits {
                 counter.used = counter.used.saturating_add(items);
             } else {
                 counter.refused = counter.refused.saturating_add(1);
             }
-            self.counters.rows.insert(key, counter);
+            self.counters.set(&meter.counter, counter);
         }
         if fits {
             return Ok(Charge::Paid);
@@ -203,21 +233,20 @@ impl Planning<'_> {
         Ok(Charge::Refused { error, entry: first })
     }
 
-    /// Charges one token against the distinct tokens per day; a token seen today is free.
+    /// Charges one token, whose [`Account::seen_keys`] these are, against the distinct tokens per day; a token
+    /// seen today is free.
     pub(super) fn charge_distinct(
         &mut self,
         account: &Account,
-        token: &Token,
+        seen: &[Key],
         at: Timestamp,
     ) -> Result<(), Error> {
         let mut fresh = Vec::new();
-        for meter in &account.distinct {
-            let seen = meter.seen_key(at, token);
-            if self.row(&seen)?.is_some() {
+        for (meter, seen) in account.distinct.iter().zip(seen) {
+            if self.row(seen)?.is_some() {
                 continue;
             }
-            let key = meter.day_key();
-            let mut counter = self.counter(&key)?;
+            let mut counter = self.counter(&meter.counter)?;
             if counter.window != at.day() {
                 counter = Counter { window: at.day(), used: 0, refused: 0 };
             }
@@ -226,11 +255,11 @@ impl Planning<'_> {
                 return Err(Error::Exhausted(Exhausted::Quota { retry_after_seconds: seconds_left }));
             }
             counter.used += 1;
-            fresh.push((seen, key, counter));
+            fresh.push((seen, &meter.counter, counter));
         }
         for (seen, key, counter) in fresh {
-            self.put_row(seen, &[]);
-            self.counters.rows.insert(key, counter);
+            self.put_row(seen.clone(), &[]);
+            self.counters.set(key, counter);
         }
         Ok(())
     }
@@ -260,10 +289,10 @@ mod tests {
 
     #[test]
     fn the_rows_are_the_documented_ones() {
-        let meter = Meter { scope: scope(b'p', b"billing"), limit: 9 };
+        let meter = Meter::per_minute(scope(b'p', b"billing"), 9);
         let at = Timestamp::from_seconds(1_700_000_000);
         let token = Token::from_parts(Class::Pan, [2; 16], [3; 4]);
-        crate::data::documents::shows("store-rows.md", meter.minute_key().encoded());
+        crate::data::documents::shows("store-rows.md", meter.counter.encoded());
         crate::data::documents::shows("store-rows.md", meter.seen_key(at, &token).encoded());
         let counter = Counter { window: at.minute(), used: 9, refused: 2 };
         crate::data::documents::shows("store-rows.md", &counter.to_bytes());
