@@ -103,6 +103,8 @@ pub(crate) enum Expected {
 /// Makes requests and checks answers, of one client thread.
 pub(crate) struct Stock {
     numbers: Numbers,
+    /// Whether tokenizations carry idempotency keys.
+    idempotency: bool,
     single: Records,
     batch: Records,
     /// Of the single calls, and of the batches.
@@ -110,9 +112,10 @@ pub(crate) struct Stock {
 }
 
 impl Stock {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, idempotency: bool) -> Self {
         let records = || Records { known: Vec::with_capacity(REMEMBERED_MAX), asked: 0, again: 0 };
-        Self { numbers: Numbers::new(seed), single: records(), batch: records(), echoed: Default::default() }
+        let (single, batch) = (records(), records());
+        Self { numbers: Numbers::new(seed), idempotency, single, batch, echoed: Default::default() }
     }
 
     pub(crate) const fn echo(&mut self, single: Lengths, batch: Lengths) {
@@ -125,9 +128,10 @@ impl Stock {
         match kind {
             Kind::Echo => nothing(single),
             Kind::BatchEcho => nothing(batch),
-            Kind::Tokenize => tokenize(self.numbers.draw()),
+            Kind::Tokenize => tokenize(self.numbers.draw(), self.idempotency_key()),
             Kind::BatchTokenize => {
-                batch_tokenize((0..BATCH_ITEMS_MAX).map(|_| self.numbers.draw()).collect())
+                let numbers = (0..BATCH_ITEMS_MAX).map(|_| self.numbers.draw()).collect();
+                batch_tokenize(numbers, self.idempotency_key())
             }
             Kind::Detokenize => {
                 let (number, token) = self.single.walk(first);
@@ -137,6 +141,11 @@ impl Stock {
                 batch_detokenize((0..BATCH_ITEMS_MAX).map(|_| self.batch.walk(first)).unzip())
             }
         }
+    }
+
+    /// Another one each time, if calls carry any.
+    fn idempotency_key(&mut self) -> String {
+        if self.idempotency { self.numbers.key() } else { String::new() }
     }
 
     /// Checks an answer and remembers its tokens.
@@ -201,24 +210,24 @@ fn nothing(lengths: Lengths) -> (Bytes, Expected) {
     (echo::request(lengths.request, lengths.answer), Expected::Nothing(lengths.answer))
 }
 
-fn tokenize(number: Number) -> (Bytes, Expected) {
+fn tokenize(number: Number, idempotency_key: String) -> (Bytes, Expected) {
     let request = wire::TokenizeRequest {
         value: Some(card(number)),
         purposes: Vec::new(),
         reference: REFERENCE.to_owned(),
-        idempotency_key: String::new(),
+        idempotency_key,
     };
     (request.encode_to_vec().into(), Expected::TokenOf(number))
 }
 
-fn batch_tokenize(numbers: Vec<Number>) -> (Bytes, Expected) {
+fn batch_tokenize(numbers: Vec<Number>, idempotency_key: String) -> (Bytes, Expected) {
     let item = |number: &Number| wire::BatchTokenizeItem {
         value: Some(card(*number)),
         purposes: Vec::new(),
         reference: REFERENCE.to_owned(),
     };
     let items = numbers.iter().map(item).collect();
-    let request = wire::BatchTokenizeRequest { items, idempotency_key: String::new() };
+    let request = wire::BatchTokenizeRequest { items, idempotency_key };
     (request.encode_to_vec().into(), Expected::TokensOf(numbers))
 }
 
@@ -283,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_token_is_remembered_and_asked_for_again() {
-        let mut stock = Stock::new(1);
+        let mut stock = Stock::new(1, false);
         stock.check(Expected::TokenOf(*NUMBER), &tokenized()).unwrap();
         let mut first = 0;
         for tokenized_between in [false, true, false] {
@@ -299,7 +308,7 @@ mod tests {
 
     #[test]
     fn wrong_answers_are_no_calls() {
-        let mut stock = Stock::new(1);
+        let mut stock = Stock::new(1, false);
         assert!(stock.check(Expected::TokenOf(*NUMBER), b"").is_err());
         assert!(stock.check(Expected::Nothing(3), b"12").is_err());
         let other = released(*b"5555555555554444");

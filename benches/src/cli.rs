@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use vault_daemon::config::Engine;
 
-use crate::{Done, echo, rpc, site};
+use crate::{Done, core, echo, rpc, site};
 
 /// Measures the vault.
 #[derive(Parser)]
@@ -22,6 +22,8 @@ struct Cli {
 enum Command {
     /// The vault over mutual TLS beside an empty echo, the disk's syncs and the core alone, in one run.
     Rpc(RpcOptions),
+    /// The core alone, on one thread, in processor time: what a profiler looks at.
+    Core(CoreOptions),
     /// Serves the vault for `rpc`, in a process of its own.
     #[command(hide = true)]
     ServeVault(ServeOptions),
@@ -45,12 +47,12 @@ pub(crate) struct RpcOptions {
     /// The storage engine.
     #[arg(long, value_enum, default_value_t = Store::Fjall)]
     pub(crate) store: Store,
-    /// One token for each value: the tenant keeps a blind index.
-    #[arg(long)]
-    pub(crate) index: bool,
     /// Records in the store before anything is measured.
     #[arg(long)]
     records: Option<usize>,
+    /// Measures only with so many calls in flight: 1, 16, 128 or 1,024; batches 1 or 4.
+    #[arg(long)]
+    pub(crate) in_flight: Option<usize>,
     /// Rounds, each measuring everything once; the figures are medians over them.
     #[arg(long)]
     rounds: Option<usize>,
@@ -60,6 +62,42 @@ pub(crate) struct RpcOptions {
     /// Seeds the random card numbers.
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) shape: Shape,
+}
+
+/// What the measured calls look like, beyond what the aims are stated for: a new token for each call, and
+/// calls without idempotency keys.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct Shape {
+    /// One token per value: each call looks the value up in the blind index and writes a row there.
+    #[arg(long)]
+    pub(crate) index: bool,
+    /// An idempotency key in each tokenization, each time another.
+    #[arg(long)]
+    pub(crate) idempotency: bool,
+}
+
+/// What `core` is told.
+#[derive(Args)]
+pub(crate) struct CoreOptions {
+    /// Seconds of each tokenization; as much is detokenized, twice.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// Over a storage engine in the system's folder for temporary files instead of the store in memory.
+    #[arg(long, value_enum)]
+    pub(crate) store: Option<Store>,
+    /// Seeds the random card numbers.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) shape: Shape,
+}
+
+impl CoreOptions {
+    pub(crate) fn duration(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds.clamp(0.01, 600.0))
+    }
 }
 
 impl RpcOptions {
@@ -86,9 +124,8 @@ pub(crate) struct ServeOptions {
     /// The storage engine.
     #[arg(value_enum)]
     pub(crate) store: Store,
-    /// The tenant keeps a blind index.
-    #[arg(long)]
-    pub(crate) index: bool,
+    #[command(flatten)]
+    pub(crate) shape: Shape,
 }
 
 /// A storage engine.
@@ -113,6 +150,7 @@ impl Store {
 pub(crate) fn run() -> ExitCode {
     let done: Done = match Cli::parse().command {
         Command::Rpc(options) => rpc::run(&options),
+        Command::Core(options) => core::run(&options),
         Command::ServeVault(options) => site::serve_vault(&options),
         Command::ServeEcho(options) => echo::serve(&options),
     };

@@ -11,6 +11,7 @@ use vault_proto::Connector;
 
 use crate::Done;
 use crate::calls::{Kind, Lengths, Stock};
+use crate::cli::Shape;
 use crate::load::{Load, Tally};
 use crate::raw;
 use crate::site::connector;
@@ -38,7 +39,13 @@ pub(crate) struct Clients(pub(crate) Vec<Client>);
 
 impl Clients {
     /// Connects as checkout and as billing to the vault, and to the echo.
-    pub(crate) fn connect(folder: &Path, vault: Address, echo: Address, seed: u64) -> Done<Self> {
+    pub(crate) fn connect(
+        folder: &Path,
+        vault: Address,
+        echo: Address,
+        seed: u64,
+        shape: Shape,
+    ) -> Done<Self> {
         let count = thread::available_parallelism().map_or(1, usize::from).min(CONNECTIONS);
         let to_echo = connector(folder, echo, "checkout")?;
         let as_checkout = connector(folder, vault, "checkout")?;
@@ -53,7 +60,7 @@ impl Clients {
                 runtime,
                 desk: Arc::new(Mutex::new(Desk {
                     // Far apart, so that no two clients draw the same numbers.
-                    stock: Stock::new(seed.wrapping_add((index as u64) << 48)),
+                    stock: Stock::new(seed.wrapping_add((index as u64) << 48), shape.idempotency),
                     tally: Tally::new()?,
                 })),
             })

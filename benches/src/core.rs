@@ -1,8 +1,11 @@
-//! The core alone: prepare and commit over the store in memory, on one thread, without network and disk.
+//! The core alone: prepare and commit on one thread, without network, in processor time of that thread. Over the
+//! store in memory there is no disk either.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+use tempfile::TempDir;
 use vault_core::audit::Origin;
 use vault_core::clock::Timestamp;
 use vault_core::crypto::{BulkEntropy, Purposes};
@@ -10,11 +13,16 @@ use vault_core::data::{CallerText, Card, Environment, Expiry, Pan, Token, Value}
 use vault_core::keys::Keyring;
 use vault_core::limits::BATCH_ITEMS_MAX;
 use vault_core::policy::{Identity, Policy};
+use vault_core::store::Store as Rows;
+use vault_core::store::fjall::{FjallOptions, FjallStore};
 use vault_core::store::memory::MemoryStore;
+use vault_core::store::sled::{SledOptions, SledStore};
 use vault_core::vault::{NewValue, Reply, Request, Vault};
 
 use crate::Done;
+use crate::cli::{CoreOptions, Shape, Store};
 use crate::numbers::{DIGITS, Numbers};
+use crate::report::print_core;
 use crate::site::{PURPOSE, RECIPIENT, REFERENCE, policy};
 
 /// Calls in one commit: what waits in the lane at 128 in flight.
@@ -37,9 +45,26 @@ pub(crate) struct CoreCost {
     pub(crate) per_item: PerItem,
 }
 
-/// Measures every shape, each for so long.
-pub(crate) fn measure(seed: u64, index: bool, lasting: Duration) -> Done<Vec<CoreCost>> {
-    let mut core = Core::new(seed, index)?;
+/// Measures and prints.
+pub(crate) fn run(options: &CoreOptions) -> Done {
+    let folder = TempDir::new()?;
+    let store: Arc<dyn Rows> = match options.store {
+        None => Arc::new(MemoryStore::new()),
+        Some(Store::Fjall) => Arc::new(FjallStore::open(folder.path(), FjallOptions::default())?),
+        Some(Store::Sled) => Arc::new(SledStore::open(folder.path(), SledOptions::default())?),
+    };
+    let costs = measure(store, options.seed, options.shape, options.duration())?;
+    Ok(print_core(&mut std::io::stdout().lock(), &costs)?)
+}
+
+/// Measures every shape of work, each for so long.
+pub(crate) fn measure(
+    store: Arc<dyn Rows>,
+    seed: u64,
+    shape: Shape,
+    lasting: Duration,
+) -> Done<Vec<CoreCost>> {
+    let mut core = Core::new(store, seed, shape)?;
     let mut costs = Vec::new();
     for (name, calls, items) in [("tokenize", CALLS, 1), ("batch_tokenize", 1, BATCH_ITEMS_MAX)] {
         let tokenized = core.tokenize(calls, items, lasting)?;
@@ -62,6 +87,7 @@ struct Core {
     vault: Vault,
     entropy: BulkEntropy,
     numbers: Numbers,
+    idempotency: bool,
     checkout: Identity,
     billing: Identity,
 }
@@ -72,17 +98,17 @@ struct Tokenized {
 }
 
 impl Core {
-    fn new(seed: u64, index: bool) -> Done<Self> {
+    fn new(store: Arc<dyn Rows>, seed: u64, shape: Shape) -> Done<Self> {
         let mut entropy = BulkEntropy::new();
         let keyring = Keyring::create(Environment::parse("bench")?, &mut entropy, NOW)?;
-        let policy = Arc::new(Policy::parse(&policy(index))?);
+        let policy = Arc::new(Policy::parse(&policy(shape.index))?);
         let origin = Origin::parse("vault-bench.invalid/core")?;
-        let store = Arc::new(MemoryStore::new());
         let vault = Vault::with_keyring(store, keyring, origin, policy, NOW, &mut entropy)?;
         Ok(Self {
             vault,
             entropy,
             numbers: Numbers::new(seed),
+            idempotency: shape.idempotency,
             checkout: Identity::uri("spiffe://vaultd-dev/checkout")?,
             billing: Identity::uri("spiffe://vaultd-dev/billing")?,
         })
@@ -93,7 +119,7 @@ impl Core {
         let mut times = Vec::new();
         let begun = Instant::now();
         while begun.elapsed() < lasting {
-            let requests = (0..calls).map(|_| tokenize(&mut self.numbers, items)).collect::<Done<_>>()?;
+            let requests = (0..calls).map(|_| self.tokenization(items)).collect::<Done<_>>()?;
             let (time, replies) = self.commit(&self.checkout.clone(), requests)?;
             times.push(time);
             for reply in replies {
@@ -102,6 +128,13 @@ impl Core {
             }
         }
         Ok(Tokenized { tokens, per_item: median(&times, calls * items) })
+    }
+
+    fn tokenization(&mut self, items: usize) -> Done<Request> {
+        let idempotency_key = self.idempotency.then(|| CallerText::parse(&self.numbers.key())).transpose()?;
+        let batch = items > 1;
+        let items = (0..items).map(|_| new_value(self.numbers.draw()).map(Ok)).collect::<Done<_>>()?;
+        Ok(Request::Tokenize { items, idempotency_key, batch })
     }
 
     fn detokenize(&mut self, tokens: &[Token], calls: usize, items: usize) -> Done<PerItem> {
@@ -119,27 +152,29 @@ impl Core {
     }
 
     fn commit(&mut self, caller: &Identity, requests: Vec<Request>) -> Done<(PerItem, Vec<Reply>)> {
-        let begun = Instant::now();
+        let begun = thread_cpu();
         let prepare = |request| self.vault.prepare(caller, request, NOW, &mut self.entropy);
         let prepared: Vec<_> = requests.into_iter().map(prepare).collect();
-        let between = Instant::now();
+        let between = thread_cpu();
         let outcomes = self.vault.commit(&prepared, &mut self.entropy);
-        let time = PerItem { prepare: between - begun, commit: between.elapsed() };
+        let time =
+            PerItem { prepare: between.saturating_sub(begun), commit: thread_cpu().saturating_sub(between) };
         let replies = outcomes.into_iter().map(|outcome| outcome.into_result()).collect::<Result<_, _>>()?;
         Ok((time, replies))
     }
 }
 
-fn tokenize(numbers: &mut Numbers, items: usize) -> Done<Request> {
-    let item = |number: [u8; DIGITS]| -> Done<_> {
-        let expiry = Some(Expiry::new(12, 2030)?);
-        let value = Value::Pan(Card { pan: Pan::parse(&number)?, expiry, cardholder_name: None });
-        let reference = Some(CallerText::parse(REFERENCE)?);
-        Ok(Ok(NewValue { value, purposes: Purposes::unrestricted(), reference }))
-    };
-    let items: Vec<_> = (0..items).map(|_| item(numbers.draw())).collect::<Done<_>>()?;
-    let batch = items.len() > 1;
-    Ok(Request::Tokenize { items, idempotency_key: None, batch })
+/// Processor time of this thread, to the nanosecond: `schedstat` is brought up to date only now and then.
+fn thread_cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+fn new_value(number: [u8; DIGITS]) -> Done<NewValue> {
+    let expiry = Some(Expiry::new(12, 2030)?);
+    let value = Value::Pan(Card { pan: Pan::parse(&number)?, expiry, cardholder_name: None });
+    let reference = Some(CallerText::parse(REFERENCE)?);
+    Ok(NewValue { value, purposes: Purposes::unrestricted(), reference })
 }
 
 fn detokenize(tokens: &[Token]) -> Done<Request> {

@@ -25,6 +25,12 @@ impl Numbers {
         digits
     }
 
+    /// A text as clients choose for their idempotency keys: letters only, so that no digits resemble a number.
+    pub(crate) fn key(&mut self) -> String {
+        let random = self.random();
+        (0..u64::BITS).step_by(4).map(|shift| char::from(b'a' + (random >> shift & 0xf) as u8)).collect()
+    }
+
     fn random(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

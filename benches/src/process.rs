@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::Done;
-use crate::cli::Store;
+use crate::cli::{Shape, Store};
 
 /// A server in a process of its own; it ends when this is dropped, or the bench in any way.
 pub(crate) struct Served {
@@ -18,12 +18,12 @@ pub(crate) struct Served {
 
 impl Served {
     /// Starts this program again as a server, and waits until it listens.
-    pub(crate) fn start(command: &str, folder: &Path, store: Store, index: bool) -> Done<Self> {
+    pub(crate) fn start(command: &str, folder: &Path, store: Store, shape: Shape) -> Done<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(command)
             .arg(folder)
             .arg(store.engine().as_str())
-            .args(index.then_some("--index"))
+            .args(shape.index.then_some("--index"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::Done;
 use crate::calls::Kind;
+use crate::cli::Shape;
 use crate::core::CoreCost;
 use crate::rpc::Round;
 
@@ -61,9 +62,8 @@ pub(crate) struct Surroundings {
     pub(crate) lasting: Duration,
     pub(crate) seed: u64,
     pub(crate) records: usize,
-    /// Whether the tenant keeps one token for each value.
-    pub(crate) index: bool,
     pub(crate) store: &'static str,
+    pub(crate) shape: Shape,
 }
 
 /// Everything measured.
@@ -98,7 +98,9 @@ impl Report {
             figures.insert(format!("core.{name}.commit_us"), us(per_item.commit));
             figures.insert(format!("core.{name}.us"), us(per_item.prepare + per_item.commit));
         }
-        let Surroundings { in_memory, others, rounds, lasting, seed, records, .. } = *surroundings;
+        let Surroundings { in_memory, others, rounds, lasting, seed, records, shape, .. } = *surroundings;
+        figures.insert("run.index".into(), f64::from(shape.index));
+        figures.insert("run.idempotency".into(), f64::from(shape.idempotency));
         figures.insert("run.rounds".into(), rounds as f64);
         figures.insert("run.seconds".into(), lasting.as_secs_f64());
         figures.insert("run.seed".into(), seed as f64);
@@ -175,7 +177,7 @@ impl Report {
     /// The table.
     pub(crate) fn print(&self, surroundings: &Surroundings) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        let Surroundings { in_memory, others, rounds, lasting, seed, records, index, store } = *surroundings;
+        let Surroundings { in_memory, others, rounds, lasting, seed, records, store, shape } = *surroundings;
         writeln!(
             out,
             "{} processors, others used {:.0} % of them; {rounds} rounds of {:.2} s, medians",
@@ -183,8 +185,7 @@ impl Report {
             others * 100.0,
             lasting.as_secs_f64(),
         )?;
-        let tokens = if index { "one token a value" } else { "a new token each time" };
-        writeln!(out, "{store}, {records} records at first, {tokens}, seed {seed}")?;
+        writeln!(out, "{store}, {records} records at first, seed {seed}{}", described(shape))?;
         writeln!(
             out,
             "the disk: {:.0} appends of 4 KiB with fdatasync a second{}",
@@ -200,12 +201,8 @@ impl Report {
             "\nwhile only the echo was called, the vault worked {:.3} of a processor",
             self.deferred_share()
         )?;
-        writeln!(out, "\n{:<24}{:>12}{:>12}", "core alone, an item", "prepare µs", "commit µs")?;
-        for CoreCost { name, per_item } in &self.core {
-            let us = |time: Duration| time.as_secs_f64() * 1e6;
-            writeln!(out, "{name:<24}{:>12.2}{:>12.2}", us(per_item.prepare), us(per_item.commit))?;
-        }
-        Ok(())
+        writeln!(out)?;
+        print_core(&mut out, &self.core)
     }
 
     fn print_row(&self, out: &mut impl Write, measured: &Measured) -> io::Result<()> {
@@ -235,6 +232,22 @@ impl Report {
             None => writeln!(out),
         }
     }
+}
+
+/// The table of the core alone.
+pub(crate) fn print_core(out: &mut impl Write, costs: &[CoreCost]) -> io::Result<()> {
+    writeln!(out, "{:<24}{:>12}{:>12}", "core alone, an item", "prepare µs", "commit µs")?;
+    for CoreCost { name, per_item } in costs {
+        let us = |time: Duration| time.as_secs_f64() * 1e6;
+        writeln!(out, "{name:<24}{:>12.2}{:>12.2}", us(per_item.prepare), us(per_item.commit))?;
+    }
+    Ok(())
+}
+
+/// What of the calls is not as the aims have it.
+fn described(shape: Shape) -> String {
+    let told = [(shape.index, ", one token per value"), (shape.idempotency, ", idempotency keys")];
+    told.into_iter().filter_map(|(is_so, text)| is_so.then_some(text)).collect()
 }
 
 /// The columns' headings, two lines, and their widths.

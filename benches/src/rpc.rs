@@ -1,8 +1,10 @@
 //! `rpc`: everything in one run, in one layout of processes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
+use vault_core::store::memory::MemoryStore;
 
 use crate::calls::Kind;
 use crate::cli::RpcOptions;
@@ -30,16 +32,16 @@ pub(crate) fn run(options: &RpcOptions) -> Done {
         None => TempDir::new()?,
     };
     let folder = temporary.path().join("vault");
-    let vault = Served::start("serve-vault", &folder, options.store, options.index)?;
-    let echo = Served::start("serve-echo", &folder, options.store, false)?;
-    let clients = Clients::connect(&folder, vault.address(), echo.address(), options.seed)?;
+    let vault = Served::start("serve-vault", &folder, options.store, options.shape)?;
+    let echo = Served::start("serve-echo", &folder, options.store, options.shape)?;
+    let clients = Clients::connect(&folder, vault.address(), echo.address(), options.seed, options.shape)?;
     clients.fill(options.records())?;
     clients.fit_echoes()?;
     let bench = Bench { clients, vault, echo, lasting: options.duration() };
     let others = bench.lasting.min(OTHERS_MAX);
 
     let before = bench.account()?;
-    let mut report = Report { measured: settings(), ..Report::default() };
+    let mut report = Report { measured: settings(options.in_flight), ..Report::default() };
     for round in 0..options.rounds() {
         let groups = report.measured.chunks_mut(SINGLE.len());
         let a_part = others.div_f64(groups.len() as f64);
@@ -56,11 +58,11 @@ pub(crate) fn run(options: &RpcOptions) -> Done {
         lasting: bench.lasting,
         seed: options.seed,
         records: options.records(),
-        index: options.index,
         store: options.store.engine().as_str(),
+        shape: options.shape,
     };
     drop(bench);
-    report.core = core::measure(options.seed, options.index, others)?;
+    report.core = core::measure(Arc::new(MemoryStore::new()), options.seed, options.shape, others)?;
     report.print(&surroundings)?;
     match &options.json {
         Some(file) => report.write_json(file, &surroundings),
@@ -68,11 +70,11 @@ pub(crate) fn run(options: &RpcOptions) -> Done {
     }
 }
 
-/// Everything that is measured, an echo before what stands beside it.
-fn settings() -> Vec<Measured> {
+/// Everything that is measured, an echo before what stands beside it; only so many in flight, if told so.
+fn settings(only: Option<usize>) -> Vec<Measured> {
     let single = IN_FLIGHT.into_iter().map(|in_flight| (SINGLE, in_flight));
     let batch = BATCHES_IN_FLIGHT.into_iter().map(|in_flight| (BATCH, in_flight));
-    let kinds = single.chain(batch);
+    let kinds = single.chain(batch).filter(|(_, in_flight)| only.is_none_or(|only| only == *in_flight));
     kinds.flat_map(|(kinds, in_flight)| kinds.map(|kind| Measured::new(kind, in_flight))).collect()
 }
 
