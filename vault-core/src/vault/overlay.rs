@@ -40,7 +40,10 @@ impl Overlay {
     ///
     /// Where the engine reports damage, the keys are read one by one, so that one bad row is not the whole
     /// batch's end. No row changes in between: the lane is the only writer.
-    pub(super) fn read(store: &dyn Store, keys: Vec<Key>) -> Result<Self, Fault> {
+    pub(super) fn read(store: &dyn Store, mut keys: Vec<Key>) -> Result<Self, Fault> {
+        // In their order an engine finds each near the one before.
+        keys.sort_unstable();
+        keys.dedup();
         let mark = store.mark();
         let read = match store.read(&keys) {
             Err(Fault::Corrupt(_)) => {
@@ -87,6 +90,8 @@ impl Overlay {
             };
             if seen.read { read.push((key, change)) } else { unread.push((key, change)) }
         }
+        read.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        unread.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         let mut writes = Writes::of_read(self.mark, read);
         unread.into_iter().for_each(|(key, change)| writes.push(key, change));
         writes
