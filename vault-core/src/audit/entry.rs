@@ -253,6 +253,9 @@ impl<'a> Reader<'a> {
     }
 
     fn caller_text(&mut self) -> Option<Option<CallerText>> {
-        self.text()?.map(CallerText::parse).transpose().ok()
+        match self.text()? {
+            None => Some(None),
+            Some(text) => CallerText::of_stored(text).map(Some),
+        }
     }
 }
