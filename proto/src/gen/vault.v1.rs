@@ -81,7 +81,7 @@ pub struct MaskedValue {
 /// the entry is in the log (`Audit.ProveInclusion`), and check the proof without trusting the vault.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Receipt {
-    /// Always set. The name of the log, as in the first line of its checkpoints. At most 128 bytes.
+    /// Always set. The name of the log, as in the first line of its checkpoints. At most 80 bytes.
     #[prost(string, tag = "1")]
     pub origin: ::prost::alloc::string::String,
     /// Always set. The entry's index in that log; the first entry has index 0.

@@ -22,8 +22,6 @@ pub(super) const AGE_SECONDS: RangeInclusive<u64> = 60..=86_400;
 pub(super) const DRAIN_SECONDS: RangeInclusive<u64> = 1..=300;
 /// Milliseconds.
 pub(super) const DEADLINE_MILLISECONDS: RangeInclusive<u64> = 100..=600_000;
-/// Characters of a checkpoint's origin line.
-pub(super) const ORIGIN_CHARACTERS_MAX: usize = 128;
 /// Bytes of a path; the system's own bound.
 pub(super) const PATH_BYTES_MAX: usize = 4_096;
 /// Bytes of a Unix socket's path; the system's own bound with its final zero.

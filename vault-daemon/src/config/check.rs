@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use vault_core::data::Environment;
+use vault_core::limits::ORIGIN_BYTES_MAX;
 
 use super::file::{
     ClientCaTable, DeadlinesTable, File, ListenTable, LogTable, MetricsTable, SealTable, StoreTable,
@@ -49,12 +50,12 @@ fn vault(table: VaultTable) -> Checked<VaultConfig> {
 
 /// C2SP tlog-checkpoint: not empty, no space, no plus; recommended to look like a URL without its scheme.
 fn origin(text: String) -> Checked<String> {
-    let fits = (1..=bounds::ORIGIN_CHARACTERS_MAX).contains(&text.len())
+    let fits = (1..=ORIGIN_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte));
     if fits {
         Ok(text)
     } else {
-        Err(ConfigError::new("vault.audit_origin", "must have 1 to 128 characters of A-Z a-z 0-9 - . _ /"))
+        Err(ConfigError::new("vault.audit_origin", "must have 1 to 80 characters of A-Z a-z 0-9 - . _ /"))
     }
 }
 
