@@ -4,7 +4,7 @@
 //! log says which records there must be and in which version. Together they show what is missing, damaged,
 //! older, or never written by this vault.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::audit::{self, Action, Actor, Entry, Outcome as Recorded};
 use crate::clock::Timestamp;
@@ -88,9 +88,9 @@ impl Vault {
         let keys = self.keys();
         let mut report = CheckReport::default();
         let mut logged = self.logged(&mut report)?;
-        for tenant in keys.policy.tenants() {
-            self.check_records(&keys, tenant.id(), &mut logged, &mut report)?;
-            self.check_index(&keys, tenant.id(), &mut report)?;
+        for tenant in tenants(&keys, &logged) {
+            self.check_records(&keys, &tenant, &mut logged, &mut report)?;
+            self.check_index(&keys, &tenant, &mut report)?;
         }
         let missing = logged.into_keys().map(|(tenant, token)| Finding::Missing { tenant, token });
         report.findings.extend(missing);
@@ -183,19 +183,23 @@ impl Vault {
                 .store()
                 .scan(space, Some(tenant), after.as_deref(), SCAN_ROWS_MAX)
                 .map_err(|_| Error::Unavailable(Unavailable::Store))?;
-            let full = rows.len() == SCAN_ROWS_MAX;
-            after = rows.last().map(|(key, _)| key.bytes().to_vec());
+            // A scan may end early by its bytes; only one that finds nothing is at the end.
+            let Some((last, _)) = rows.last() else { return Ok(()) };
+            after = Some(last.bytes().to_vec());
             let asked: Vec<Key> = rows.iter().map(|(key, _)| key.clone()).collect();
             let found = self.store().read(&asked).map_err(|_| Error::Unavailable(Unavailable::Store))?;
             for ((key, row), found) in rows.into_iter().zip(found) {
                 let same = found.as_ref() == Some(&row);
                 visit(key, row, same);
             }
-            if !full {
-                return Ok(());
-            }
         }
     }
+}
+
+/// Every tenant that there is or was: one that left the policy still has its keys, records and entries.
+fn tenants(keys: &Keys, logged: &Logged) -> BTreeSet<TenantId> {
+    let with_keys = keys.keyring.inventory().into_iter().map(|(tenant, ..)| tenant);
+    with_keys.chain(logged.keys().map(|(tenant, _)| tenant.clone())).collect()
 }
 
 /// Takes in what an entry says was written.

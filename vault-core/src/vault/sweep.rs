@@ -65,10 +65,10 @@ impl Vault {
             return Ok(Vec::new());
         };
         let rows = self.scan_step(Space::Idempotency, Some(tenant), cursor.after.as_deref())?;
-        if rows.len() < SCAN_ROWS_MAX {
-            *cursor = Cursor { tenant: cursor.tenant.wrapping_add(1) % tenants.len(), after: None };
-        } else {
-            cursor.after = rows.last().map(|(key, _)| key.bytes().to_vec());
+        // A scan may end early by its bytes; only one that finds nothing is at the end.
+        match rows.last() {
+            Some((key, _)) => cursor.after = Some(key.bytes().to_vec()),
+            None => *cursor = Cursor { tenant: cursor.tenant.wrapping_add(1) % tenants.len(), after: None },
         }
         let (mac, vault_id) = (keys.keyring.row_mac(), keys.keyring.vault_id());
         let expired = |(key, row): (Key, Row)| {

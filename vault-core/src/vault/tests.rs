@@ -428,10 +428,35 @@ fn check_finds_what_is_missing_damaged_or_foreign() {
     assert_eq!(report.findings, []);
 }
 
-/// A store that scans one row but does not find it by its key, as an engine with a damaged filter.
+#[test]
+fn check_reads_on_where_a_scan_ends_early_and_knows_tenants_that_left_the_policy() {
+    let store = Arc::new(MemoryStore::new());
+    let mut bench = Bench::over(store.clone(), Arc::new(Blind { rows_max: 2, ..Blind::of(&store) }));
+    for _ in 0..5 {
+        bench.tokenize("checkout", VISA).unwrap();
+    }
+    bench.tokenize("indexed-checkout", VISA).unwrap();
+    let (kept, _) = POLICY.split_once("[[principal]]\nid = \"other-billing\"").unwrap();
+    let indexed = kept.find("[[tenant]]\nid = \"indexed\"").unwrap()..kept.find("[[purpose]]").unwrap();
+    let policy = Policy::parse(&kept.replace(&kept[indexed], "")).unwrap();
+    bench.vault.load_policy(Arc::new(policy), bench.now, &mut bench.entropy).unwrap();
+    let report = bench.vault.check(bench.now, &mut bench.entropy).unwrap();
+    assert_eq!((report.records, report.index_rows), (6, 1));
+    assert_eq!(report.findings, []);
+}
+
+/// A store that scans one row but does not find it by its key, as an engine with a damaged filter, and whose
+/// scans end early.
 struct Blind {
     store: Arc<MemoryStore>,
     unseen: Mutex<Option<Key>>,
+    rows_max: usize,
+}
+
+impl Blind {
+    fn of(store: &Arc<MemoryStore>) -> Self {
+        Self { store: Arc::clone(store), unseen: Mutex::new(None), rows_max: usize::MAX }
+    }
 }
 
 impl Store for Blind {
@@ -448,7 +473,7 @@ impl Store for Blind {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<(Key, Row)>, Fault> {
-        self.store.scan(space, tenant, after, limit)
+        self.store.scan(space, tenant, after, limit.min(self.rows_max))
     }
 
     fn commit(&self, writes: &Writes) -> Result<Commit, Fault> {
@@ -475,7 +500,7 @@ impl Store for Blind {
 #[test]
 fn check_finds_a_record_that_is_there_but_not_found_by_its_key() {
     let store = Arc::new(MemoryStore::new());
-    let blind = Arc::new(Blind { store: Arc::clone(&store), unseen: Mutex::new(None) });
+    let blind = Arc::new(Blind::of(&store));
     let mut bench = Bench::over(store, blind.clone());
     let token = bench.tokenize("checkout", VISA).unwrap();
     assert_eq!(bench.vault.check(bench.now, &mut bench.entropy).unwrap().findings, []);
