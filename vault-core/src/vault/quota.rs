@@ -1,6 +1,8 @@
 //! Counting requests per minute and distinct tokens per day, durably, in the batch that uses them.
 //!
-//! A window is a whole UTC minute or day. A batch call uses one request for each of its items and is refused
+//! A window is a whole UTC minute or day. A clock that goes back opens no window again: until it has caught up,
+//! calls are charged to the window that was reached. That ends where the clock goes back by more than an hour, or
+//! for days by more than one: then it had been wrong before, and must not close the vault until that time comes. A batch call uses one request for each of its items and is refused
 //! as a whole when they do not fit. The first refusal of a principal's minute leaves an entry, later ones are
 //! counted in the quota row, and a summary entry names their number when the next minute's first call
 //! arrives.
@@ -17,6 +19,10 @@ use crate::store::{Key, Space};
 
 use super::batch::Planning;
 use super::prepare::identity_hash;
+
+/// How far a clock may go back before the windows it had reached count no more.
+const MINUTES_BACK_MAX: u64 = 60;
+const DAYS_BACK_MAX: u64 = 1;
 
 /// A limit and the row that counts against it.
 struct Meter {
@@ -163,6 +169,11 @@ fn counter_key(window: u8, scope: &[u8]) -> Key {
     Key::new(Space::Quota, None, &bytes)
 }
 
+/// Whether a window is over, now that the clock shows `now`.
+const fn is_over(window: u64, now: u64, back_max: u64) -> bool {
+    window < now || window - now > back_max
+}
+
 /// The day of a row in [`Space::Seen`].
 pub(super) fn seen_day(key: &Key) -> Option<u64> {
     key.bytes().first_chunk().map(|day| u64::from_be_bytes(*day))
@@ -204,7 +215,7 @@ impl Planning<'_> {
         let mut counters = Vec::with_capacity(account.requests.len());
         for meter in &account.requests {
             let mut counter = self.counter(&meter.counter)?;
-            if counter.window != minute {
+            if is_over(counter.window, minute, MINUTES_BACK_MAX) {
                 // Refusals beyond the first of a past minute were not entered one by one.
                 let unentered = counter.refused.saturating_sub(1);
                 if unentered > 0 && matches!(meter.scope.first(), Some(b'p' | b's')) {
@@ -247,7 +258,7 @@ impl Planning<'_> {
                 continue;
             }
             let mut counter = self.counter(&meter.counter)?;
-            if counter.window != at.day() {
+            if is_over(counter.window, at.day(), DAYS_BACK_MAX) {
                 counter = Counter { window: at.day(), used: 0, refused: 0 };
             }
             if counter.used >= meter.limit {

@@ -324,6 +324,30 @@ fn distinct_tokens_a_day_are_counted_and_repeats_are_free() {
 }
 
 #[test]
+fn a_clock_that_goes_back_opens_no_window_again() {
+    let mut bench = Bench::new();
+    let tokens: Vec<Token> = (0..4).map(|_| bench.tokenize("checkout", VISA).unwrap()).collect();
+    for token in &tokens[..3] {
+        bench.detokenize("billing", *token, "settlement").unwrap();
+    }
+    for _ in 0..5 {
+        bench.tokenize("indexed-checkout", VISA).unwrap();
+    }
+    let reached = bench.now.seconds();
+    for (seconds, requests, tokens_a_day) in
+        [(60, false, false), (3_600, false, false), (24 * 3_600, true, false)]
+    {
+        bench.now = Timestamp::from_seconds(reached - seconds);
+        let tokenized = bench.tokenize("indexed-checkout", VISA);
+        let released = bench.detokenize("billing", tokens[3], "settlement");
+        assert_eq!((tokenized.is_ok(), released.is_ok()), (requests, tokens_a_day), "{seconds} s back");
+    }
+    // The clock had been wrong before.
+    bench.now = Timestamp::from_seconds(reached - 2 * 24 * 3_600);
+    assert!(bench.detokenize("billing", tokens[3], "settlement").is_ok());
+}
+
+#[test]
 fn a_batch_has_a_verdict_and_an_entry_for_each_item() {
     let mut bench = Bench::new();
     let ssn = Value::Ssn(Ssn::parse(b"123-45-6789").unwrap());
