@@ -147,11 +147,11 @@ impl Policy {
         }
     }
 
-    fn known_purpose(&self, name: &str) -> Option<PurposeId> {
+    pub(crate) fn known_purpose(&self, name: &str) -> Option<PurposeId> {
         self.purpose(name).map(|purpose| purpose.id.clone())
     }
 
-    fn known_recipient(&self, name: &str) -> Option<RecipientId> {
+    pub(crate) fn known_recipient(&self, name: &str) -> Option<RecipientId> {
         self.recipient(name).map(|recipient| recipient.id.clone())
     }
 }

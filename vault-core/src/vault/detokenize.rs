@@ -107,8 +107,6 @@ impl Preparing<'_> {
         self.name_token(&mut entry, &token);
         let wanted = match decisions.slot(token.class()) {
             Some(Ok(grant)) => {
-                entry.purpose = grant.purpose().cloned();
-                entry.recipient = grant.recipient().cloned();
                 let seen = self.account.seen_keys(self.now, &token);
                 self.record_ref(grant, token).map(|record| Wanted { record, grant: Arc::clone(grant), seen })
             }

@@ -116,6 +116,9 @@ impl Preparing<'_> {
             }
             Request::Detokenize { items, purpose, recipient, reference } => {
                 draft.reference.clone_from(&reference);
+                // Whatever is decided: every entry of the call says what for, if the policy has the name.
+                draft.purpose = self.policy.known_purpose(&purpose);
+                draft.recipient = self.policy.known_recipient(&recipient);
                 self.detokenize(items, &purpose, &recipient, reference.as_ref(), draft).map(Work::Detokenize)
             }
             Request::View { token, reference } => {

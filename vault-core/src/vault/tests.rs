@@ -324,6 +324,29 @@ fn distinct_tokens_a_day_are_counted_and_repeats_are_free() {
 }
 
 #[test]
+fn a_view_with_the_bin_is_entered_as_such() {
+    let mut bench = Bench::new();
+    let token = bench.tokenize("checkout", VISA).unwrap();
+    let policy = POLICY
+        .replacen(
+            "classes = [\"pan\", \"ssn\"]\n",
+            "classes = [\"pan\", \"ssn\"]\ntruncation = \"bin-last-four\"\n",
+            1,
+        )
+        .replacen("\"view\", \"compare\"", "\"view\", \"view-bin\", \"compare\"", 1);
+    for (policy, masked, action) in [
+        (policy.replace("\"view-bin\", ", ""), "************1111", Action::View),
+        (policy.clone(), "41111111****1111", Action::ViewBin),
+    ] {
+        let policy = Arc::new(Policy::parse(&policy).unwrap());
+        bench.vault.load_policy(policy, bench.now, &mut bench.entropy).unwrap();
+        let view = bench.call("billing", Request::View { token, reference: None });
+        let Ok(Reply::Viewed(view)) = view.into_result() else { panic!("refused") };
+        assert_eq!((view.masked.to_string().as_str(), bench.last().action), (masked, action));
+    }
+}
+
+#[test]
 fn a_clock_that_goes_back_opens_no_window_again() {
     let mut bench = Bench::new();
     let tokens: Vec<Token> = (0..4).map(|_| bench.tokenize("checkout", VISA).unwrap()).collect();
@@ -345,6 +368,21 @@ fn a_clock_that_goes_back_opens_no_window_again() {
     // The clock had been wrong before.
     bench.now = Timestamp::from_seconds(reached - 2 * 24 * 3_600);
     assert!(bench.detokenize("billing", tokens[3], "settlement").is_ok());
+}
+
+#[test]
+fn the_entry_of_a_refusal_says_what_for_where_the_policy_has_the_name() {
+    let mut bench = Bench::new();
+    let ssn = Value::Ssn(Ssn::parse(b"123-45-6789").unwrap());
+    let request = Request::Tokenize { items: vec![item(ssn)], idempotency_key: None, batch: false };
+    let token = only(bench.call("checkout", request)).unwrap();
+    let refund = PurposeId::parse("refund").unwrap();
+    for (purpose, entered) in [("refund", Some(refund)), ("curiosity", None)] {
+        assert_eq!(bench.detokenize("billing", token, purpose), Err(Error::Denied));
+        let entry = bench.last();
+        assert_eq!((entry.outcome, entry.purpose), (Recorded::Denied, entered));
+        assert_eq!(entry.recipient.as_ref().map(|name| name.as_str()), Some("acquirer"));
+    }
 }
 
 #[test]

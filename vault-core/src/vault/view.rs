@@ -1,7 +1,7 @@
 //! View: the masked digits and the record's dates, never the value.
 
-use crate::audit::Entry;
-use crate::data::{Token, Truncation, Value};
+use crate::audit::{Action, Entry};
+use crate::data::{Class, Token, Truncation, Value};
 use crate::error::Error;
 use crate::policy::Right;
 
@@ -22,6 +22,9 @@ impl Preparing<'_> {
         let grant = self.decide_class(Right::View, token.class(), draft.reference.clone())?;
         let record = self.record_ref(&grant, token)?;
         let truncation = self.truncation(&record);
+        if token.class() == Class::Pan && matches!(truncation, Truncation::BinLastFour) {
+            draft.action = Action::ViewBin;
+        }
         Ok(PreparedView { record, truncation })
     }
 
