@@ -25,7 +25,7 @@ use super::counters::Ending;
 use super::{Arrival, Core, ServerOptions};
 use crate::identity::{Peer, Refused};
 
-/// Hard close after a graceful close that had a reason of its own (idle, no longer admitted).
+/// Hard close after a graceful close that no call holds up, or that has a reason of its own (no longer admitted).
 const PROMPT_GRACE: Duration = Duration::from_secs(5);
 /// HTTP/2 frames of the size every peer must accept (RFC 9113 section 4.2), bytes.
 const FRAME_BYTES: u32 = 16 * 1024;
@@ -107,7 +107,7 @@ async fn serve(admitted: Admitted, core: &Core) -> Ending {
     let _ = close.send(());
     match ending {
         // The core's own deadline ends what has not finished by then.
-        Ending::Drain => drop(serving.await),
+        Ending::Drain => finish_calls(serving, &watch.activity).await,
         Ending::Age => finish(serving, core.options.age_grace).await,
         Ending::Client | Ending::Idle | Ending::NotAdmitted => finish(serving, PROMPT_GRACE).await,
     }
@@ -117,6 +117,20 @@ async fn serve(admitted: Admitted, core: &Core) -> Ending {
 async fn finish(mut serving: tokio::task::JoinHandle<()>, grace: Duration) {
     if timeout(grace, &mut serving).await.is_err() {
         serving.abort();
+    }
+}
+
+/// Lets calls finish, however long they take. A connection without any ends after the grace: its client may be
+/// gone, and never hear of the close.
+async fn finish_calls(mut serving: tokio::task::JoinHandle<()>, activity: &Activity) {
+    loop {
+        let quiet = activity.calls.load(Ordering::Relaxed) == 0;
+        if timeout(PROMPT_GRACE, &mut serving).await.is_ok() {
+            return;
+        }
+        if quiet && activity.calls.load(Ordering::Relaxed) == 0 {
+            return serving.abort();
+        }
     }
 }
 
@@ -190,8 +204,7 @@ impl<'a> Watch<'a> {
         }
         // Sampled, so that no call pays for a timer: a connection ends after one to two idle times of quiet.
         let begun = self.activity.begun.load(Ordering::Relaxed);
-        let open = self.activity.open.load(Ordering::Relaxed);
-        if begun != self.begun_seen || open > 0 {
+        if begun != self.begun_seen || self.activity.is_open() {
             self.begun_seen = begun;
             self.quiet_since = now;
         } else if now >= self.quiet_since + self.core.options.idle_timeout {
@@ -219,8 +232,24 @@ pub(super) async fn draining(phase: &mut watch::Receiver<Option<Instant>>) -> Op
 #[derive(Default)]
 struct Activity {
     begun: AtomicU64,
-    open: AtomicU64,
+    /// Open calls that end by themselves.
+    calls: AtomicU64,
+    /// Open streams that last as long as their client listens.
+    watches: AtomicU64,
 }
+
+impl Activity {
+    fn is_open(&self) -> bool {
+        self.open(false).load(Ordering::Relaxed) > 0 || self.open(true).load(Ordering::Relaxed) > 0
+    }
+
+    const fn open(&self, is_watch: bool) -> &AtomicU64 {
+        if is_watch { &self.watches } else { &self.calls }
+    }
+}
+
+/// The one call that never ends by itself, and that nothing is lost by ending.
+const WATCH: &str = "/grpc.health.v1.Health/Watch";
 
 /// What hyper calls for each request of one connection.
 struct Calls {
@@ -235,7 +264,7 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
     type Future = Call;
 
     fn call(&self, request: Request<Incoming>) -> Call {
-        let open = OpenCall::new(&self.activity);
+        let open = OpenCall::new(&self.activity, request.uri().path() == WATCH);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Arc::clone(&self.peer));
         Call { answer: self.core_routes.call(request), open: Some(open) }
@@ -287,19 +316,22 @@ impl HttpBody for CallBody {
 }
 
 /// Counts a call as open until dropped.
-struct OpenCall(Arc<Activity>);
+struct OpenCall {
+    activity: Arc<Activity>,
+    is_watch: bool,
+}
 
 impl OpenCall {
-    fn new(activity: &Arc<Activity>) -> Self {
+    fn new(activity: &Arc<Activity>, is_watch: bool) -> Self {
         activity.begun.fetch_add(1, Ordering::Relaxed);
-        activity.open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(activity))
+        activity.open(is_watch).fetch_add(1, Ordering::Relaxed);
+        Self { activity: Arc::clone(activity), is_watch }
     }
 }
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.activity.open(self.is_watch).fetch_sub(1, Ordering::Relaxed);
     }
 }
 

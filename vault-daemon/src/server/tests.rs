@@ -58,16 +58,16 @@ impl Door for TestDoor {
 
 /// Answers `/test.Gate/…` with the core's number, `/test.Gate/Wait` once the gate opens.
 #[derive(Clone)]
-struct Gate {
+struct Gate<const HEALTH: bool = false> {
     core: usize,
     open: Arc<Semaphore>,
 }
 
-impl NamedService for Gate {
-    const NAME: &'static str = "test.Gate";
+impl<const HEALTH: bool> NamedService for Gate<HEALTH> {
+    const NAME: &'static str = if HEALTH { "grpc.health.v1.Health" } else { "test.Gate" };
 }
 
-impl Service<Request<Body>> for Gate {
+impl<const HEALTH: bool> Service<Request<Body>> for Gate<HEALTH> {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<Response<Body>, Infallible>;
@@ -80,7 +80,7 @@ impl Service<Request<Body>> for Gate {
         assert!(request.extensions().get::<Arc<Peer>>().is_some_and(|peer| !peer.certificates().is_empty()));
         let Self { core, open } = self.clone();
         Box::pin(async move {
-            if request.uri().path().ends_with("/Wait") {
+            if request.uri().path().ends_with("/Wait") || HEALTH {
                 open.acquire().await.unwrap().forget();
             }
             Ok(Response::builder().header("core", core.to_string()).body(Body::empty()).unwrap())
@@ -102,7 +102,10 @@ impl Site {
         let door = Arc::new(TestDoor { config: server, slammed: AtomicBool::new(false) });
         let gate = Arc::new(Semaphore::new(0));
         let opened = Arc::clone(&gate);
-        let make = move |core| Routes::new(Gate { core, open: Arc::clone(&opened) });
+        let make = move |core| {
+            let gate = Gate::<false> { core, open: Arc::clone(&opened) };
+            Routes::new(gate).add_service(Gate::<true> { core, open: Arc::clone(&opened) })
+        };
         let server = Server::start(options, Arc::clone(&door) as _, Arc::new(make)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { server: Some(server), door, gate, client, runtime }
@@ -400,6 +403,24 @@ fn a_drain_finishes_calls_refuses_new_connections_and_ends_every_thread() {
     });
     assert!(drained.join().unwrap(), "nothing was cut off");
     assert_eq!((counters.open(), counters.ended(Ending::Drain)), (0, 1));
+}
+
+#[test]
+fn a_drain_waits_neither_for_clients_that_hear_nothing_nor_for_watches() {
+    let mut site = Site::start(options());
+    // From here on nobody works for the clients: they answer nothing.
+    let clients = site.runtime.block_on(async {
+        let mut idle = site.connect().await.unwrap();
+        idle.core().await;
+        let mut watching = site.connect().await.unwrap();
+        let watch = tokio::spawn(watching.call("/grpc.health.v1.Health/Watch"));
+        watching.core().await;
+        (idle, watching, watch)
+    });
+    let begun = Instant::now();
+    assert!(site.server.take().unwrap().drain(Duration::from_secs(60)), "nothing was cut off");
+    assert!(begun.elapsed() < Duration::from_secs(30), "it did not take the whole grace");
+    drop(clients);
 }
 
 #[test]
