@@ -96,10 +96,9 @@ impl Before {
         let own = entries.iter().filter(|entry| actor(entry) == case.by && entry.action == action);
         let own: Vec<(&str, bool)> = own.map(|entry| (entry.outcome.as_str(), entry.released)).collect();
         let expected = match case.entered {
-            Entered::Refused if case.ask.rpc() != "Unseal" => vec![(case.reason, false)],
+            Entered::Refused => vec![(case.reason, false)],
             Entered::Granted => vec![("DONE", true)],
-            // The right to unseal is decided where there may be no log: a refusal goes to the journal.
-            Entered::No | Entered::Refused => vec![],
+            Entered::No => vec![],
         };
         if own != expected {
             wrong.push(format!("{what}: entered as {own:?} instead of {expected:?}"));

@@ -24,15 +24,15 @@ pub(crate) struct Fault {
     spared: &'static [&'static str],
 }
 
-/// Unsealing does not go through the lane; the status is told while nothing can be entered.
+/// Unsealing does not need the lane of an open vault; the status is told while nothing can be entered.
 pub(crate) const FAULTS: [Fault; 7] = [
     Fault { reason: "SEALED", entered: Entered::No, spared: &["Unseal", "GetStatus"] },
     Fault { reason: "STORE", entered: Entered::No, spared: &["Unseal", "GetStatus"] },
-    Fault { reason: "OUTCOME_UNKNOWN", entered: Entered::No, spared: &["Unseal", "GetStatus"] },
-    Fault { reason: "BUSY", entered: Entered::No, spared: &["Unseal"] },
-    Fault { reason: "DEADLINE_EXCEEDED", entered: Entered::No, spared: &["Unseal"] },
-    Fault { reason: "QUOTA", entered: Entered::Refused, spared: &["Unseal"] },
-    Fault { reason: "CORRUPT", entered: Entered::Refused, spared: &["Unseal"] },
+    Fault { reason: "OUTCOME_UNKNOWN", entered: Entered::No, spared: &["GetStatus"] },
+    Fault { reason: "BUSY", entered: Entered::No, spared: &[] },
+    Fault { reason: "DEADLINE_EXCEEDED", entered: Entered::No, spared: &[] },
+    Fault { reason: "QUOTA", entered: Entered::Refused, spared: &[] },
+    Fault { reason: "CORRUPT", entered: Entered::Refused, spared: &[] },
 ];
 
 impl Fault {

@@ -158,17 +158,19 @@ pub(crate) fn caller(rpc: &str) -> &'static str {
     }
 }
 
-/// As which action an RPC is entered.
-pub(crate) fn action(rpc: &str) -> &'static str {
+/// As which action an RPC of a principal is entered.
+pub(crate) fn action(rpc: &str, by: &str) -> &'static str {
     match rpc {
         "Tokenize" | "BatchTokenize" => "tokenize",
         "Detokenize" | "BatchDetokenize" => "detokenize",
+        // Of these, only billing sees the BIN.
+        "GetToken" if by == "billing" => "view-bin",
         "GetToken" => "view",
         "CompareLastFour" => "compare",
         "FindByValue" => "find-by-value",
         "ListEntries" => "audit-read",
         "GetStatus" => "status",
-        "Unseal" => "unseal-refused",
+        "Unseal" => "unseal",
         "Seal" => "seal",
         _ => "prove",
     }

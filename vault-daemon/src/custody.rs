@@ -174,7 +174,7 @@ impl Custody {
         })
     }
 
-    /// Unseals, for whom policy lets. On an unsealed vault nothing changes.
+    /// Unseals, for whom policy lets. On a vault that is open by now, or suspended, nothing changes.
     ///
     /// A refusal goes to the journal, since there may be no log to write. Deciding and noting happen under
     /// the same lock as unsealing, which empties the journal: nothing is noted in between and lost.

@@ -137,7 +137,9 @@ impl Preparing<'_> {
                 draft.note.clone_from(reason);
                 self.plain(&request).map(Work::Granted)
             }
-            Request::Prove | Request::ReadLog | Request::Status => self.plain(&request).map(Work::Granted),
+            Request::Prove | Request::ReadLog | Request::Status | Request::Unseal => {
+                self.plain(&request).map(Work::Granted)
+            }
         }
     }
 

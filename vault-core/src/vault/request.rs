@@ -67,6 +67,9 @@ pub enum Request {
     ReadLog,
     /// The state of the vault.
     Status,
+    /// To unseal a vault that is open: entered, and nothing changes. A sealed one is opened by
+    /// [`SealedVault::unseal`](super::SealedVault::unseal).
+    Unseal,
     /// Permission to seal the vault, recorded before it happens.
     Seal {
         /// Why.
@@ -86,6 +89,7 @@ impl Request {
             Self::Prove => Right::Prove,
             Self::ReadLog => Right::AuditRead,
             Self::Status => Right::Status,
+            Self::Unseal => Right::Unseal,
             Self::Seal { .. } => Right::Seal,
         }
     }
