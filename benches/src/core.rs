@@ -1,5 +1,5 @@
-//! The core alone: prepare and commit on one thread, without network, in processor time of that thread. Over the
-//! store in memory there is no disk either.
+//! The core alone: prepare and commit on one thread, without network, in processor time of that thread. Over
+//! the store in memory there is no disk either.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -25,7 +25,8 @@ impl Numbers {
         digits
     }
 
-    /// A text as clients choose for their idempotency keys: letters only, so that no digits resemble a number.
+    /// A text as clients choose for their idempotency keys: letters only, so that no digits resemble a
+    /// number.
     pub(crate) fn key(&mut self) -> String {
         let random = self.random();
         (0..u64::BITS).step_by(4).map(|shift| char::from(b'a' + (random >> shift & 0xf) as u8)).collect()

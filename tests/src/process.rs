@@ -1,5 +1,5 @@
-//! The programs as people run them; and `vaultd` as a process of its own: what is killed or looked into is not
-//! the test.
+//! The programs as people run them; and `vaultd` as a process of its own: what is killed or looked into is
+//! not the test.
 
 use std::env;
 use std::ffi::OsStr;

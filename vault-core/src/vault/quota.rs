@@ -1,11 +1,11 @@
 //! Counting requests per minute and distinct tokens per day, durably, in the batch that uses them.
 //!
-//! A window is a whole UTC minute or day. A clock that goes back opens no window again: until it has caught up,
-//! calls are charged to the window that was reached. That ends where the clock goes back by more than an hour, or
-//! for days by more than one: then it had been wrong before, and must not close the vault until that time comes. A batch call uses one request for each of its items and is refused
-//! as a whole when they do not fit. The first refusal of a principal's minute leaves an entry, later ones are
-//! counted in the quota row, and a summary entry names their number when the next minute's first call
-//! arrives.
+//! A window is a whole UTC minute or day. A clock that goes back opens no window again: until it has caught
+//! up, calls are charged to the window that was reached. That ends where the clock goes back by more than an
+//! hour, or for days by more than one: then it had been wrong before, and must not close the vault until
+//! that time comes. A batch call uses one request for each of its items and is refused as a whole when they
+//! do not fit. The first refusal of a principal's minute leaves an entry, later ones are counted in the
+//! quota row, and a summary entry names their number when the next minute's first call arrives.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -244,8 +244,8 @@ impl Planning<'_> {
         Ok(Charge::Refused { error, entry: first })
     }
 
-    /// Charges one token, whose [`Account::seen_keys`] these are, against the distinct tokens per day; a token
-    /// seen today is free.
+    /// Charges one token, whose [`Account::seen_keys`] these are, against the distinct tokens per day; a
+    /// token seen today is free.
     pub(super) fn charge_distinct(
         &mut self,
         account: &Account,
