@@ -25,7 +25,8 @@ use super::counters::Ending;
 use super::{Arrival, Core, ServerOptions};
 use crate::identity::{Peer, Refused};
 
-/// Hard close after a graceful close that no call holds up, or that has a reason of its own (no longer admitted).
+/// Hard close after a graceful close that no call holds up, or that has a reason of its own (no longer
+/// admitted).
 const PROMPT_GRACE: Duration = Duration::from_secs(5);
 /// HTTP/2 frames of the size every peer must accept (RFC 9113 section 4.2), bytes.
 const FRAME_BYTES: u32 = 16 * 1024;
@@ -120,8 +121,8 @@ async fn finish(mut serving: tokio::task::JoinHandle<()>, grace: Duration) {
     }
 }
 
-/// Lets calls finish, however long they take. A connection without any ends after the grace: its client may be
-/// gone, and never hear of the close.
+/// Lets calls finish, however long they take. A connection without any ends after the grace: its client may
+/// be gone, and never hear of the close.
 async fn finish_calls(mut serving: tokio::task::JoinHandle<()>, activity: &Activity) {
     loop {
         let quiet = activity.calls.load(Ordering::Relaxed) == 0;
