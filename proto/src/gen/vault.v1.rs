@@ -1610,7 +1610,7 @@ pub mod custody_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// Says in which state the vault is. Right: status.
+        /// Says in which state the vault is. Entered in the log unless there is none to write. Right: status.
         pub async fn get_status(
             &mut self,
             request: impl tonic::IntoRequest<super::GetStatusRequest>,
@@ -1686,7 +1686,7 @@ pub mod custody_server {
     /// Generated trait containing gRPC methods that should be implemented for use with CustodyServer.
     #[async_trait]
     pub trait Custody: std::marker::Send + std::marker::Sync + 'static {
-        /// Says in which state the vault is. Right: status.
+        /// Says in which state the vault is. Entered in the log unless there is none to write. Right: status.
         async fn get_status(
             &self,
             request: tonic::Request<super::GetStatusRequest>,
