@@ -52,9 +52,9 @@ pub struct Entry {
     pub record_state: u8,
     /// The version of the key the record is encrypted under; 0 where no record is concerned.
     pub key_version: u32,
-    /// For which purpose a value was released.
+    /// For which purpose a value was asked for, where the policy has the name.
     pub purpose: Option<PurposeId>,
-    /// To whom it was released.
+    /// For whom, where the policy has the name.
     pub recipient: Option<RecipientId>,
     /// The caller's reference.
     pub reference: Option<CallerText>,
