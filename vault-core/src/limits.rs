@@ -68,6 +68,9 @@ pub const CONFLICT_RETRIES_MAX: usize = 8;
 pub const IDEMPOTENCY_SECONDS: u64 = 24 * 60 * 60;
 /// Requests per minute that get an entry for a valid certificate without a principal.
 pub const STRANGER_ENTRIES_PER_MINUTE: u32 = 60;
+/// Tokens counted against a day that are kept in memory, over all limits: 160 MiB at most. Beyond it a token
+/// counts each time it is asked for.
+pub const SEEN_TOKENS_MAX: usize = 4 * 1024 * 1024;
 
 /// Rows one scan returns.
 pub const SCAN_ROWS_MAX: usize = 1_024;

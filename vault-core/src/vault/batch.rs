@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::audit::{Entry, LeafHash, Receipt, Staged};
+use crate::audit::{Entry, LeafHash, LogWriter, Receipt, Staged};
 use crate::clock::Timestamp;
 use crate::crypto::Entropy;
 use crate::error::{Error, State, Unavailable};
@@ -16,14 +16,26 @@ use super::outcome::{Outcome, Reply};
 use super::overlay::Overlay;
 use super::prepare::{Prepared, Work, refusal};
 use super::quota::{Account, Charge, Counters};
+use super::seen::{ByScope, Counting, Rows as SeenRows, Seen, seen_key};
 
 /// A batch while it is planned: what was read, what will be written, what the log will say.
 pub(super) struct Planning<'a> {
     pub(super) keys: &'a Keys,
     pub(super) overlay: Overlay,
     pub(super) counters: Counters,
+    /// What is counted against the distinct tokens of a day; none where no call is.
+    pub(super) counting: Option<Counting<'a>>,
     pub(super) entropy: &'a mut dyn Entropy,
     entries: Vec<(Vec<u8>, LeafHash)>,
+}
+
+/// What a batch comes to.
+pub(super) struct Plan {
+    pub(super) writes: Writes,
+    /// Encoded, each with its leaf hash.
+    pub(super) entries: Vec<(Vec<u8>, LeafHash)>,
+    /// Tokens that count against their day from now on.
+    fresh: ByScope,
 }
 
 /// A planned call: what it will answer once its entries are durable.
@@ -90,12 +102,29 @@ impl Vault {
             self.must_seal(lane);
             return Attempt::Fault(Error::State(State::Sealed));
         }
-        let counters = Counters::default();
-        let mut planning = Planning::over(&keys, overlay, counters, entropy);
+        let day = match self.counted_day(&mut lane.seen, &keys, calls) {
+            Ok(day) => day,
+            Err(fault) => return self.read_fault(lane, &fault),
+        };
+        let mut planning = Planning::over(&keys, overlay, entropy);
+        planning.counting = day.map(|day| Counting { day, seen: &lane.seen, fresh: ByScope::default() });
         let planned: Vec<Planned> = calls.iter().map(|call| planning.call(call)).collect();
         planning.flush_counters();
-        let (writes, entries) = planning.into_parts();
-        self.commit_planned(lane, planned, writes, &entries)
+        planning.put_seen(&lane.log);
+        let Plan { writes, entries, fresh } = planning.into_plan();
+        self.commit_planned(lane, planned, writes, &entries, fresh)
+    }
+
+    /// The day that the tokens of these calls count against, if they count at all.
+    fn counted_day(&self, seen: &mut Seen, keys: &Keys, calls: &[Prepared]) -> Result<Option<u64>, Fault> {
+        let counts =
+            |call: &&Prepared| matches!(call.work, Work::Detokenize(_)) && call.account.counts_tokens();
+        let Some(today) = calls.iter().filter(counts).map(|call| call.at.day()).max() else {
+            return Ok(None);
+        };
+        let (mac, vault_id) = (keys.keyring.row_mac(), keys.keyring.vault_id());
+        let rows = SeenRows { store: self.store(), mac, vault_id, origin: self.origin() };
+        seen.begin(today, &rows).map(Some)
     }
 
     fn commit_planned(
@@ -104,6 +133,7 @@ impl Vault {
         planned: Vec<Planned>,
         mut writes: Writes,
         entries: &[(Vec<u8>, LeafHash)],
+        fresh: ByScope,
     ) -> Attempt {
         let leaves: Vec<LeafHash> = entries.iter().map(|(_, leaf)| *leaf).collect();
         if entries.is_empty() {
@@ -117,6 +147,7 @@ impl Vault {
             Ok(Commit::Done) => {
                 let first = staged.first_index;
                 self.accept(lane, staged);
+                lane.seen.accept(fresh);
                 Attempt::Done(self.outcomes(planned, first, &leaves))
             }
             Ok(Commit::Conflict) => Attempt::Conflict,
@@ -204,17 +235,13 @@ impl Prepared {
 }
 
 impl<'a> Planning<'a> {
-    pub(super) fn over(
-        keys: &'a Keys,
-        overlay: Overlay,
-        counters: Counters,
-        entropy: &'a mut dyn Entropy,
-    ) -> Self {
-        Self { keys, overlay, counters, entropy, entries: Vec::new() }
+    pub(super) fn over(keys: &'a Keys, overlay: Overlay, entropy: &'a mut dyn Entropy) -> Self {
+        Self { keys, overlay, counters: Counters::default(), counting: None, entropy, entries: Vec::new() }
     }
 
-    pub(super) fn into_parts(self) -> (Writes, Vec<(Vec<u8>, LeafHash)>) {
-        (self.overlay.into_writes(), self.entries)
+    pub(super) fn into_plan(self) -> Plan {
+        let fresh = self.counting.map(|counting| counting.fresh).unwrap_or_default();
+        Plan { writes: self.overlay.into_writes(), entries: self.entries, fresh }
     }
 }
 
@@ -293,6 +320,16 @@ impl Planning<'_> {
         rows::unguard(self.keys.keyring.row_mac(), vault_id, key, guarded)
             .map(Some)
             .map_err(|_| Error::Corrupt)
+    }
+
+    /// Writes the row of the tokens that this batch counts first.
+    fn put_seen(&mut self, log: &LogWriter) {
+        let Some(counting) = self.counting.as_ref().filter(|counting| !counting.fresh.is_empty()) else {
+            return;
+        };
+        let end = log.head().size + self.entries.len() as u64;
+        let (key, tokens) = (seen_key(counting.day, log.origin(), end), counting.fresh.to_bytes());
+        self.put_row(key, &tokens);
     }
 
     /// Writes a guarded row.

@@ -27,8 +27,6 @@ struct PreparedItem {
 struct Wanted {
     record: RecordRef,
     grant: Arc<Grant>,
-    /// Where it stands whether the token was released today.
-    seen: Vec<Key>,
 }
 
 /// Decisions of one call: the policy is asked once for each class.
@@ -107,8 +105,7 @@ impl Preparing<'_> {
         self.name_token(&mut entry, &token);
         let wanted = match decisions.slot(token.class()) {
             Some(Ok(grant)) => {
-                let seen = self.account.seen_keys(self.now, &token);
-                self.record_ref(grant, token).map(|record| Wanted { record, grant: Arc::clone(grant), seen })
+                self.record_ref(grant, token).map(|record| Wanted { record, grant: Arc::clone(grant) })
             }
             Some(Err(error)) => Err(error.clone()),
             None => Err(Error::Bug),
@@ -120,7 +117,7 @@ impl Preparing<'_> {
 impl PreparedDetokenize {
     pub(super) fn keys(&self, keys: &mut Vec<Key>) {
         for wanted in self.items.iter().filter_map(|item| item.wanted.as_ref().ok()) {
-            keys.extend(wanted.record.key.iter().chain(&wanted.seen).cloned());
+            keys.extend(wanted.record.key.iter().cloned());
         }
     }
 }
@@ -136,7 +133,7 @@ impl Planning<'_> {
             Ok(wanted) => wanted,
             Err(error) => return self.refuse_item(&item.entry, error.clone()),
         };
-        let charged = self.charge_distinct(&call.account, &wanted.seen, call.at);
+        let charged = self.charge_distinct(&call.account, &wanted.record.token, call.at);
         let opened = charged.and_then(|()| self.opened(&wanted.record, wanted.grant.purpose(), call.at));
         match opened {
             Ok(opened) => {

@@ -30,6 +30,7 @@ mod read_log;
 mod record;
 mod request;
 mod sealed;
+mod seen;
 #[cfg(test)]
 mod semantics;
 mod suspended;

@@ -12,10 +12,11 @@ use crate::limits::CONFLICT_RETRIES_MAX;
 use crate::policy::Policy;
 use crate::store::{Change, Commit, Fault, Key, Space, Store};
 
-use super::batch::Planning;
+use super::batch::{Plan, Planning};
 use super::keep::Published;
 use super::overlay::Overlay;
-use super::quota::{Accounts, Counters};
+use super::quota::Accounts;
+use super::seen::Seen;
 use super::sweep::Cursor;
 
 /// What opens data and what decides about it. Replaced together under one lock.
@@ -47,6 +48,8 @@ pub(super) struct Lane {
     pub(super) unknown: Option<Staged>,
     /// How far the sweep of expired rows has come.
     pub(super) sweep: Cursor,
+    /// The tokens counted today.
+    pub(super) seen: Seen,
 }
 
 /// Whether calls are served.
@@ -99,6 +102,7 @@ impl Vault {
             head_version,
             unknown: None,
             sweep: Cursor::default(),
+            seen: Seen::default(),
         };
         Self {
             origin,
@@ -200,6 +204,7 @@ impl Vault {
     /// The store is away, perhaps with a batch whose outcome is unknown.
     pub(super) fn suspend(&self, lane: &mut Lane, unknown: Option<Staged>) {
         lane.unknown = unknown;
+        lane.seen.doubt();
         self.set_health(lane, Health::Suspended);
     }
 
@@ -223,10 +228,10 @@ impl Vault {
         for _ in 0..=CONFLICT_RETRIES_MAX {
             let overlay = Overlay::read(self.store(), wanted.to_vec())
                 .map_err(|fault| self.own_fault(lane, fault, None))?;
-            let mut planning = Planning::over(keys, overlay, Counters::default(), entropy);
+            let mut planning = Planning::over(keys, overlay, entropy);
             let entries = plan(&mut planning)?;
             entries.iter().for_each(|entry| planning.enter(entry));
-            let (mut writes, entries) = planning.into_parts();
+            let Plan { mut writes, entries, .. } = planning.into_plan();
             if entries.is_empty() {
                 return Ok(());
             }
@@ -284,7 +289,7 @@ impl Lane {
 }
 
 /// Eight bytes that stand for a log's origin in the keys of its rows.
-fn log_prefix(origin: &Origin) -> [u8; 8] {
+pub(super) fn log_prefix(origin: &Origin) -> [u8; 8] {
     let hash = crate::crypto::sha256(&[origin.as_str().as_bytes()]);
     let [a, b, c, d, e, f, g, h, ..] = hash;
     [a, b, c, d, e, f, g, h]

@@ -67,7 +67,7 @@ impl Vault {
         let account = keys.accounts.account(&policy, principal.as_ref(), caller);
         let items = u32::try_from(request.items()).unwrap_or(u32::MAX);
         let mut draft = draft(&policy, principal.as_ref(), caller, &request, now);
-        let work = Preparing { keys: &keys, policy: &policy, principal, account: &account, now, entropy }
+        let work = Preparing { keys: &keys, policy: &policy, principal, now, entropy }
             .work(request, &mut draft)
             .unwrap_or_else(Work::Refused);
         Prepared { at: now, items, account, draft, work }
@@ -102,7 +102,6 @@ pub(super) struct Preparing<'a> {
     pub(super) keys: &'a Keys,
     pub(super) policy: &'a Policy,
     pub(super) principal: Option<Arc<Principal>>,
-    pub(super) account: &'a Account,
     pub(super) now: Timestamp,
     pub(super) entropy: &'a mut dyn Entropy,
 }

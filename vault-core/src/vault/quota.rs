@@ -22,7 +22,7 @@ use super::prepare::identity_hash;
 
 /// How far a clock may go back before the windows it had reached count no more.
 const MINUTES_BACK_MAX: u64 = 60;
-const DAYS_BACK_MAX: u64 = 1;
+pub(super) const DAYS_BACK_MAX: u64 = 1;
 
 /// A limit and the row that counts against it.
 struct Meter {
@@ -129,9 +129,9 @@ impl Account {
         self.requests.iter().chain(&self.distinct).map(|meter| &meter.counter)
     }
 
-    /// The rows that say whether a token was seen on this day, one for each limit of distinct tokens.
-    pub(super) fn seen_keys(&self, at: Timestamp, token: &Token) -> Vec<Key> {
-        self.distinct.iter().map(|meter| meter.seen_key(at, token)).collect()
+    /// Whether tokens are counted against any limit.
+    pub(super) const fn counts_tokens(&self) -> bool {
+        !self.distinct.is_empty()
     }
 }
 
@@ -150,16 +150,6 @@ impl Meter {
     fn per_day(scope: Vec<u8>, limit: u32) -> Self {
         Self { counter: counter_key(b'd', &scope), scope, limit }
     }
-
-    /// A token this scope has seen on this day. The day comes first: a sweep deletes from the front.
-    fn seen_key(&self, at: Timestamp, token: &Token) -> Key {
-        let mut bytes = Vec::with_capacity(8 + self.scope.len() + 1 + Token::BYTES);
-        bytes.extend_from_slice(&at.day().to_be_bytes());
-        bytes.extend_from_slice(&self.scope);
-        bytes.push(0);
-        bytes.extend_from_slice(&token.to_bytes());
-        Key::new(Space::Seen, None, &bytes)
-    }
 }
 
 fn counter_key(window: u8, scope: &[u8]) -> Key {
@@ -170,13 +160,8 @@ fn counter_key(window: u8, scope: &[u8]) -> Key {
 }
 
 /// Whether a window is over, now that the clock shows `now`.
-const fn is_over(window: u64, now: u64, back_max: u64) -> bool {
+pub(super) const fn is_over(window: u64, now: u64, back_max: u64) -> bool {
     window < now || window - now > back_max
-}
-
-/// The day of a row in [`Space::Seen`].
-pub(super) fn seen_day(key: &Key) -> Option<u64> {
-    key.bytes().first_chunk().map(|day| u64::from_be_bytes(*day))
 }
 
 impl Counter {
@@ -244,33 +229,33 @@ impl Planning<'_> {
         Ok(Charge::Refused { error, entry: first })
     }
 
-    /// Charges one token, whose [`Account::seen_keys`] these are, against the distinct tokens per day; a
-    /// token seen today is free.
+    /// Charges one token against the distinct tokens per day; a token counted before on this day is free.
     pub(super) fn charge_distinct(
         &mut self,
         account: &Account,
-        seen: &[Key],
+        token: &Token,
         at: Timestamp,
     ) -> Result<(), Error> {
+        let Some(counting) = &self.counting else { return Ok(()) };
+        let day = counting.day;
         let mut fresh = Vec::new();
-        for (meter, seen) in account.distinct.iter().zip(seen) {
-            if self.row(seen)?.is_some() {
-                continue;
-            }
+        for meter in account.distinct.iter().filter(|meter| !counting.knows(&meter.scope, token)) {
             let mut counter = self.counter(&meter.counter)?;
-            if is_over(counter.window, at.day(), DAYS_BACK_MAX) {
-                counter = Counter { window: at.day(), used: 0, refused: 0 };
+            if is_over(counter.window, day, DAYS_BACK_MAX) {
+                counter = Counter { window: day, used: 0, refused: 0 };
             }
             if counter.used >= meter.limit {
                 let seconds_left = 86_400 - u32::try_from(at.seconds() % 86_400).unwrap_or(0);
                 return Err(Error::Exhausted(Exhausted::Quota { retry_after_seconds: seconds_left }));
             }
             counter.used += 1;
-            fresh.push((seen, &meter.counter, counter));
+            fresh.push((meter, counter));
         }
-        for (seen, key, counter) in fresh {
-            self.put_row(seen.clone(), &[]);
-            self.counters.set(key, counter);
+        for (meter, counter) in fresh {
+            self.counters.set(&meter.counter, counter);
+            if let Some(counting) = &mut self.counting {
+                counting.remember(&meter.scope, token);
+            }
         }
         Ok(())
     }
@@ -296,15 +281,12 @@ impl Planning<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Class;
 
     #[test]
     fn the_rows_are_the_documented_ones() {
         let meter = Meter::per_minute(scope(b'p', b"billing"), 9);
         let at = Timestamp::from_seconds(1_700_000_000);
-        let token = Token::from_parts(Class::Pan, [2; 16], [3; 4]);
         crate::data::documents::shows("store-rows.md", meter.counter.encoded());
-        crate::data::documents::shows("store-rows.md", meter.seen_key(at, &token).encoded());
         let counter = Counter { window: at.minute(), used: 9, refused: 2 };
         crate::data::documents::shows("store-rows.md", &counter.to_bytes());
         assert_eq!(Counter::from_bytes(&counter.to_bytes()).map(|read| read.used), Some(9));

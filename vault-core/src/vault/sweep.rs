@@ -10,7 +10,7 @@ use crate::store::{Key, Row, Space, rows};
 
 use super::idempotency::expires_at;
 use super::open::{Keys, Vault};
-use super::quota::seen_day;
+use super::seen::seen_day;
 
 /// Where the next step of the sweep of idempotency rows begins.
 #[derive(Clone, Default)]

@@ -319,7 +319,7 @@ fn distinct_tokens_a_day_are_counted_and_repeats_are_free() {
     assert!(matches!(refused, Err(Error::Exhausted(Exhausted::Quota { .. }))));
     bench.now = bench.now.plus_seconds(24 * 60 * 60);
     bench.detokenize("billing", tokens[3], "settlement").unwrap();
-    assert_eq!(bench.vault.sweep(bench.now, &mut bench.entropy).unwrap(), 3);
+    assert_eq!(bench.vault.sweep(bench.now, &mut bench.entropy).unwrap(), 3, "a row for each commit");
     assert_eq!(bench.last().action, Action::Sweep);
 }
 
