@@ -5,16 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use tokio::runtime::{Builder, Runtime};
-use tonic::client::Grpc;
-use tonic::transport::Channel;
-use vault_proto::Connector;
 
 use crate::Done;
 use crate::calls::{Kind, Lengths, Stock};
 use crate::cli::Shape;
+use crate::http2::Connection;
 use crate::load::{Load, Tally};
-use crate::raw;
-use crate::site::connector;
 
 /// Connections to each server as each principal, over all clients.
 const CONNECTIONS: usize = 8;
@@ -22,9 +18,9 @@ const CONNECTIONS: usize = 8;
 /// One thread's client.
 pub(crate) struct Client {
     pub(crate) runtime: Runtime,
-    echo: Vec<Grpc<Channel>>,
-    checkout: Vec<Grpc<Channel>>,
-    billing: Vec<Grpc<Channel>>,
+    echo: Connections,
+    checkout: Connections,
+    billing: Connections,
     pub(crate) desk: Arc<Mutex<Desk>>,
 }
 
@@ -33,6 +29,9 @@ pub(crate) struct Desk {
     pub(crate) stock: Stock,
     pub(crate) tally: Tally,
 }
+
+/// Connections of one client to one server as one principal.
+type Connections = Mutex<Vec<Connection>>;
 
 /// All clients.
 pub(crate) struct Clients(pub(crate) Vec<Client>);
@@ -47,16 +46,17 @@ impl Clients {
         shape: Shape,
     ) -> Done<Self> {
         let count = thread::available_parallelism().map_or(1, usize::from).min(CONNECTIONS);
-        let to_echo = connector(folder, echo, "checkout")?;
-        let as_checkout = connector(folder, vault, "checkout")?;
-        let as_billing = connector(folder, vault, "billing")?;
         let client = |index: usize| -> Done<Client> {
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            let connections = CONNECTIONS.div_ceil(count);
+            // One after another: the server deals connections to its cores in the order in which they come.
+            let connect = |address, principal| {
+                let open = |_| runtime.block_on(Connection::open(folder, address, principal));
+                (0..CONNECTIONS.div_ceil(count)).map(open).collect::<Done<_>>().map(Mutex::new)
+            };
             Ok(Client {
-                echo: runtime.block_on(connect(&to_echo, connections))?,
-                checkout: runtime.block_on(connect(&as_checkout, connections))?,
-                billing: runtime.block_on(connect(&as_billing, connections))?,
+                echo: connect(echo, "checkout")?,
+                checkout: connect(vault, "checkout")?,
+                billing: connect(vault, "billing")?,
                 runtime,
                 desk: Arc::new(Mutex::new(Desk {
                     // Far apart, so that no two clients draw the same numbers.
@@ -114,34 +114,21 @@ impl Clients {
 pub(crate) type Address = std::net::SocketAddr;
 
 impl Client {
-    /// The connection of the `place`-th call in flight.
-    pub(crate) fn connection(&self, kind: Kind, place: usize) -> Option<Grpc<Channel>> {
-        let connections = match kind {
+    /// The connections that calls of this kind go by.
+    pub(crate) fn connections(&self, kind: Kind) -> MutexGuard<'_, Vec<Connection>> {
+        lock(match kind {
             Kind::Echo | Kind::BatchEcho => &self.echo,
             Kind::Tokenize | Kind::BatchTokenize => &self.checkout,
             Kind::Detokenize | Kind::BatchDetokenize => &self.billing,
-        };
-        connections.get(place % connections.len()).cloned()
+        })
     }
 
     /// One call, and how long its messages were.
     fn once(&self, kind: Kind) -> Done<Lengths> {
-        let mut connection = self.connection(kind, 0).ok_or("no connection")?;
-        let (request, expected) = lock(&self.desk).stock.request(kind, &mut 0);
-        let bytes = request.len();
-        let answer = self.runtime.block_on(raw::call(&mut connection, kind.path(), request))?;
-        lock(&self.desk).stock.check(expected, &answer)?;
-        Ok(Lengths { request: bytes, answer: answer.len() })
+        let mut connections = self.connections(kind);
+        let connection = connections.first_mut().ok_or("no connection")?;
+        self.runtime.block_on(connection.once(kind, &self.desk))
     }
-}
-
-/// One after another: the server deals connections to its cores in the order in which they come.
-async fn connect(connector: &Connector, count: usize) -> Done<Vec<Grpc<Channel>>> {
-    let mut connections = Vec::with_capacity(count);
-    for _ in 0..count {
-        connections.push(Grpc::new(connector.connect().await?));
-    }
-    Ok(connections)
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,19 +1,16 @@
 //! A closed loop: so many calls in flight, each followed by the next as soon as it has its answer.
 
 use std::mem;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
-use tonic::client::Grpc;
-use tonic::transport::Channel;
 
 use crate::Done;
 use crate::calls::Kind;
-use crate::client::{Client, Clients, Desk, lock};
+use crate::client::{Client, Clients, lock};
 use crate::process::own_thread_cpu;
-use crate::raw;
 
 /// Digits that latencies keep.
 const LATENCY_DIGITS: u8 = 3;
@@ -35,6 +32,16 @@ pub(crate) struct Tally {
 impl Tally {
     pub(crate) fn new() -> Done<Self> {
         Ok(Self { latencies: Histogram::new(LATENCY_DIGITS)?, first: 0 })
+    }
+
+    /// Counts a call that was answered.
+    pub(crate) fn took(&mut self, latency: Duration) -> Done {
+        Ok(self.latencies.record(u64::try_from(latency.as_nanos())?)?)
+    }
+
+    /// Counts tokens that are detokenized for the first time.
+    pub(crate) const fn first(&mut self) -> &mut u64 {
+        &mut self.first
     }
 }
 
@@ -80,41 +87,29 @@ impl Client {
     fn load(&self, plan: Plan) -> Done<(Tally, Duration)> {
         let cpu = own_thread_cpu()?;
         lock(&self.desk).tally = Tally::new()?;
+        let mut connections = self.connections(plan.kind);
+        let until = Instant::now() + plan.lasting;
         self.runtime.block_on(async {
-            let until = Instant::now() + plan.lasting;
-            let mut loops = JoinSet::new();
-            for place in 0..plan.in_flight {
-                let connection = self.connection(plan.kind, place).ok_or("no connection")?;
-                loops.spawn(repeat(connection, plan.kind, Arc::clone(&self.desk), until));
+            let mut loads = JoinSet::new();
+            let count = connections.len();
+            for (place, mut connection) in connections.drain(..).enumerate() {
+                let own = plan.in_flight / count + usize::from(place < plan.in_flight % count);
+                let desk = Arc::clone(&self.desk);
+                loads.spawn(async move {
+                    connection.load(plan.kind, own, &desk, until).await.map(|()| (place, connection))
+                });
             }
-            while let Some(ended) = loops.join_next().await {
-                ended??;
+            let mut ended = Vec::new();
+            while let Some(load) = loads.join_next().await {
+                ended.push(load??);
             }
+            // Where a connection lives on the server goes by its place here.
+            ended.sort_unstable_by_key(|(place, _)| *place);
+            connections.extend(ended.into_iter().map(|(_, connection)| connection));
             Done::Ok(())
         })?;
+        drop(connections);
         let tally = mem::replace(&mut lock(&self.desk).tally, Tally::new()?);
         Ok((tally, own_thread_cpu()?.saturating_sub(cpu)))
-    }
-}
-
-async fn repeat(mut connection: Grpc<Channel>, kind: Kind, desk: Arc<Mutex<Desk>>, until: Instant) -> Done {
-    loop {
-        let (request, expected) = {
-            let mut desk = lock(&desk);
-            let Desk { stock, tally } = &mut *desk;
-            stock.request(kind, &mut tally.first)
-        };
-        let begun = Instant::now();
-        let answer = raw::call(&mut connection, kind.path(), request).await;
-        let ended = Instant::now();
-        let answer = answer.map_err(|status| format!("{}: {status}", kind.as_str()))?;
-        let nanoseconds = u64::try_from((ended - begun).as_nanos())?;
-        let mut desk = lock(&desk);
-        desk.tally.latencies.record(nanoseconds)?;
-        desk.stock.check(expected, &answer)?;
-        drop(desk);
-        if ended >= until {
-            return Ok(());
-        }
     }
 }

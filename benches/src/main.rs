@@ -8,6 +8,7 @@ mod client;
 mod core;
 mod disk;
 mod echo;
+mod http2;
 mod load;
 mod numbers;
 mod process;

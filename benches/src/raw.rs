@@ -1,11 +1,8 @@
-//! Calls whose messages are bytes: the same client for vault and echo, which encodes nothing by itself.
+//! Messages that are bytes: the echo decodes and encodes nothing.
 
 use bytes::{Buf as _, BufMut as _, Bytes};
-use http::uri::PathAndQuery;
 use tonic::Status;
-use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
-use tonic::transport::Channel;
 
 /// Messages as they are.
 #[derive(Clone, Copy, Default)]
@@ -43,15 +40,4 @@ impl Decoder for RawCodec {
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
         Ok(Some(from.copy_to_bytes(from.remaining())))
     }
-}
-
-/// One unary call.
-pub(crate) async fn call(
-    connection: &mut Grpc<Channel>,
-    path: PathAndQuery,
-    message: Bytes,
-) -> Result<Bytes, Status> {
-    connection.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
-    let answer = connection.unary(tonic::Request::new(message), path, RawCodec).await?;
-    Ok(answer.into_inner())
 }

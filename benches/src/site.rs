@@ -2,13 +2,10 @@
 //! quotas that are counted and never reached.
 
 use std::fs;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use vault_daemon::clock::SystemClock;
 use vault_daemon::dev::DevFolder;
-use vault_proto::Connector;
 
 use crate::Done;
 use crate::cli::ServeOptions;
@@ -35,12 +32,4 @@ pub(crate) fn serve_vault(options: &ServeOptions) -> Done {
     serve_until_told(daemon.local_addr())?;
     daemon.stop();
     Ok(())
-}
-
-/// A connector as `principal` to whatever serves at `address` with the folder's certificates.
-pub(crate) fn connector(folder: &Path, address: SocketAddr, principal: &str) -> Done<Connector> {
-    let read = |file: String| fs::read(folder.join("certs").join(file));
-    let certificate = read(format!("{principal}.pem"))?;
-    let key = read(format!("{principal}.key"))?;
-    Ok(Connector::new(&address.to_string(), &read("ca.pem".into())?, &certificate, &key)?)
 }
