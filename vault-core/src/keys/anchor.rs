@@ -58,7 +58,7 @@ pub struct AnchorState {
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum AnchorError {
     /// There is no anchor.
-    #[error("there is no anchor")]
+    #[error("there is no anchor file at its place")]
     Missing,
     /// There is an anchor already.
     #[error("there is an anchor already")]

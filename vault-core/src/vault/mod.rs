@@ -13,6 +13,7 @@
 //! batch's. On a conflict the same calls are planned again on fresh reads; on a fault the vault is suspended
 //! and [`Vault::resume`] finds out what happened.
 
+mod accept;
 mod batch;
 mod check;
 mod compare;
@@ -29,6 +30,8 @@ mod quota;
 mod read_log;
 mod record;
 mod request;
+#[cfg(test)]
+mod scene;
 mod sealed;
 mod seen;
 #[cfg(test)]
@@ -40,6 +43,7 @@ mod tests;
 mod tokenize;
 mod view;
 
+pub use accept::{AcceptError, Accepted, AnchorGap};
 pub use check::{CheckReport, Finding};
 pub use keep::AnchorUnwritten;
 pub use open::{Health, Vault};
@@ -47,4 +51,4 @@ pub use outcome::{Outcome, Released, Reply, View};
 pub use prepare::Prepared;
 pub use read_log::{Inclusion, LogListing};
 pub use request::{NewValue, Request};
-pub use sealed::{AcceptedLog, InitError, SealedVault, UnsealError};
+pub use sealed::{InitError, SealedVault, UnsealError};

@@ -10,7 +10,7 @@ use crate::audit::{
 };
 use crate::clock::Timestamp;
 use crate::crypto::Entropy;
-use crate::data::{CallerText, Environment};
+use crate::data::Environment;
 use crate::error::Error;
 use crate::keys::{
     AnchorError, AnchorFile, AnchorState, Keyring, KeyringFolder, OpenError, RootKey, SaveError, Seal,
@@ -35,14 +35,6 @@ pub struct SealedVault {
     anchor: PathBuf,
     /// The name of this daemon's log.
     origin: Origin,
-}
-
-/// A log that is to count although its anchor knows another one.
-pub struct AcceptedLog {
-    /// How many entries it has.
-    pub size: u64,
-    /// Why: it stays in the log.
-    pub reason: CallerText,
 }
 
 /// Why a vault could not be created.
@@ -105,13 +97,13 @@ pub enum UnsealError {
 }
 
 /// Everything read, nothing yet believed.
-struct Opening {
+pub(super) struct Opening {
     root: RootKey,
-    keyring: Keyring,
-    log: LogWriter,
+    pub(super) keyring: Keyring,
+    pub(super) log: LogWriter,
     head: Option<(Vec<u8>, u64)>,
-    /// `None` where it cannot be read and an operator gives it up.
-    anchor: Option<AnchorState>,
+    /// Missing or damaged, it can still be given up by an operator.
+    pub(super) anchor: Result<AnchorState, AnchorError>,
 }
 
 impl SealedVault {
@@ -162,9 +154,12 @@ impl SealedVault {
         let anchor = AnchorState { sequence: 1, logs: Vec::new(), keyring_generation: keyring.generation() };
         self.anchor_of(&keyring).create(&root, &anchor).map_err(unwritten)?;
         let log = LogWriter::create(self.origin.clone());
-        let opening = Opening { root, keyring, log, head: None, anchor: Some(anchor) };
+        let opening = Opening { root, keyring, log, head: None, anchor: Ok(anchor) };
         let first = Entry::new(now, Actor::Vault, Action::Init);
-        Ok(self.open(opening, policy, vec![first], now, entropy)?)
+        let vault = self.open(opening, policy, vec![first], now, entropy)?;
+        // A failed anchor write is told again by the keeper within a second.
+        let _ = vault.keep();
+        Ok(vault)
     }
 
     /// Opens the keyring, checks log and keyring against the anchor, and enters the unsealing in the log.
@@ -187,45 +182,10 @@ impl SealedVault {
         let mut entries = self.attempts(&policy, now)?;
         entries.push(unsealed);
         let vault = self.open(opening, policy, entries, now, entropy)?;
+        let _ = vault.keep(); // as at init
         // Only what is in the log may leave the journal.
         let _ = self.journal().clear();
         Ok(vault)
-    }
-
-    /// Accepts a log that does not extend its anchor: the way back after a restore. The entry says how many
-    /// entries the anchor knew and why they are given up; from here on the shorter history counts.
-    ///
-    /// # Errors
-    /// As [`SealedVault::unseal`]; [`UnsealError::RolledBack`] when the log has another size.
-    pub fn accept_anchor(
-        &self,
-        passphrase: &[u8],
-        accepted: AcceptedLog,
-        policy: Arc<Policy>,
-        now: Timestamp,
-        entropy: &mut dyn Entropy,
-    ) -> Result<Vault, UnsealError> {
-        let mut opening = self.read(passphrase)?;
-        let known = anchored(&opening).map_or(0, |head| head.size);
-        if opening.log.head().size != accepted.size {
-            return Err(UnsealError::RolledBack { anchor_size: known, log_size: opening.log.head().size });
-        }
-        let mut entry = Entry::new(now, Actor::Vault, Action::AnchorAccepted);
-        entry.count = u32::try_from(known.saturating_sub(accepted.size)).unwrap_or(u32::MAX);
-        entry.note = Some(accepted.reason);
-        let mut given_up = opening.anchor.take().unwrap_or_else(|| AnchorState {
-            sequence: 0,
-            logs: Vec::new(),
-            keyring_generation: opening.keyring.generation(),
-        });
-        let origin = opening.log.origin().as_str();
-        given_up.logs.retain(|log| log.origin != origin);
-        given_up.sequence += 1;
-        self.anchor_of(&opening.keyring)
-            .replace(&opening.root, &given_up)
-            .map_err(|error| UnsealError::Anchor(error.to_string()))?;
-        opening.anchor = Some(given_up);
-        self.open(opening, policy, vec![entry], now, entropy)
     }
 
     /// Notes in the journal that a caller without the right asked to unseal.
@@ -271,9 +231,7 @@ impl SealedVault {
     /// Reads everything and checks it against the anchor.
     fn opening(&self, passphrase: &[u8]) -> Result<Opening, UnsealError> {
         let opening = self.read(passphrase)?;
-        let Some(anchor) = &opening.anchor else {
-            return Err(UnsealError::Anchor(AnchorError::Damaged.to_string()));
-        };
+        let anchor = opening.anchor.as_ref().map_err(|problem| UnsealError::Anchor(problem.to_string()))?;
         let (found, anchored) = (opening.keyring.generation(), anchor.keyring_generation);
         if found < anchored {
             return Err(UnsealError::OldKeyring { found, anchored });
@@ -292,11 +250,13 @@ impl SealedVault {
         Ok(!stored.is_empty() || anchor.logs.iter().all(|log| log.origin != ours) && !anchor.logs.is_empty())
     }
 
-    fn read(&self, passphrase: &[u8]) -> Result<Opening, UnsealError> {
+    pub(super) fn read(&self, passphrase: &[u8]) -> Result<Opening, UnsealError> {
         let (root, keyring) = self.folder.open(passphrase).map_err(keyring_error)?;
         let anchor = match self.anchor_of(&keyring).read(&root) {
-            Err(AnchorError::Damaged | AnchorError::Missing) => None,
-            anchor => Some(anchor.map_err(|problem| UnsealError::Anchor(problem.to_string()))?),
+            Err(problem) if !matches!(problem, AnchorError::Damaged | AnchorError::Missing) => {
+                return Err(UnsealError::Anchor(problem.to_string()));
+            }
+            anchor => anchor,
         };
         let (log, head) = self.stored_log(self.origin.clone())?;
         Ok(Opening { root, keyring, log, head, anchor })
@@ -330,8 +290,8 @@ impl SealedVault {
         }
     }
 
-    /// Makes the vault: keys for every tenant of the policy, first entries, checkpoint, anchor.
-    fn open(
+    /// Makes the vault: keys for every tenant of the policy, first entries. The anchor is still as it was.
+    pub(super) fn open(
         &self,
         opening: Opening,
         policy: Arc<Policy>,
@@ -348,8 +308,6 @@ impl SealedVault {
         let parts = Parts { store, custody: Some(custody), keyring, policy, log, head, published };
         let vault = Vault::assemble(parts);
         vault.open_with(policy_loaded, entries, now, entropy)?;
-        // A failed anchor write is told again by the keeper within a second.
-        let _ = vault.keep();
         Ok(vault)
     }
 }
@@ -401,9 +359,10 @@ fn actor(policy: &Policy, who: &Identity) -> Actor {
     }
 }
 
-fn anchored(opening: &Opening) -> Option<TreeHead> {
+/// How far the anchor knows the log.
+pub(super) fn anchored(opening: &Opening) -> Option<TreeHead> {
     let origin = opening.log.origin().as_str();
-    let log = opening.anchor.as_ref()?.logs.iter().find(|log| log.origin == origin)?;
+    let log = opening.anchor.as_ref().ok()?.logs.iter().find(|log| log.origin == origin)?;
     Some(TreeHead { size: log.size, root: log.root })
 }
 

@@ -7,7 +7,7 @@ use vault_core::crypto::SystemEntropy;
 use vault_core::crypto::passphrase::Params;
 use vault_core::data::CallerText;
 use vault_core::keys::Seal;
-use vault_core::vault::{AcceptedLog, Finding};
+use vault_core::vault::{AcceptError, Accepted, Finding};
 use vault_daemon::clock::SystemClock;
 use vault_daemon::daemon::Site;
 
@@ -19,7 +19,7 @@ const SEAL_COST: Params = Params { memory_kib: 256 * 1024, passes: 4, lanes: 1 }
 
 #[derive(Subcommand)]
 pub(super) enum AnchorCommand {
-    /// Accept a log that does not extend its anchor: after a restore, or when the anchor is lost.
+    /// Accept a log or keyring that the anchor does not know: after a restore, or when the anchor is lost.
     Accept(Accept),
 }
 
@@ -27,9 +27,13 @@ pub(super) enum AnchorCommand {
 pub(super) struct Accept {
     #[command(flatten)]
     vault: WithPassphrase,
-    /// Entries that the log in the store has, as the refused start named them.
+    /// Entries that the log in the store has, as the refusal names them.
     #[arg(long)]
     size: u64,
+    /// The keyring's generation, as the refusal names it: asked for when the keyring is older than the anchor
+    /// knows, or when there is no anchor to tell.
+    #[arg(long, value_name = "N")]
+    keyring_generation: Option<u64>,
     /// Why the missing entries are given up: 1 to 64 characters of A-Z a-z 0-9 . _ : / -
     #[arg(long)]
     reason: String,
@@ -70,16 +74,24 @@ pub(super) fn anchor(command: &AnchorCommand) -> Done {
     let (config, passphrase) = options.vault.load()?;
     let reason = CallerText::parse(&options.reason)?;
     let site = Site::open(&config)?;
-    let vault = site.sealed.accept_anchor(
-        &passphrase,
-        AcceptedLog { size: options.size, reason },
-        site.policy,
-        SystemClock.now(),
-        &mut SystemEntropy::new(),
-    )?;
-    println!("accepted; the log goes on from {} entries", options.size);
-    vault.seal();
-    Ok(())
+    let accepted =
+        Accepted { log_size: options.size, keyring_generation: options.keyring_generation, reason };
+    let (now, mut entropy) = (SystemClock.now(), SystemEntropy::new());
+    match site.sealed.accept_anchor(&passphrase, accepted, site.policy, now, &mut entropy) {
+        Ok((vault, gap)) => {
+            vault.seal();
+            println!("accepted: {gap}");
+            Ok(())
+        }
+        Err(AcceptError::Unstated(gap)) => {
+            let (size, generation) = (gap.log_size, gap.keyring_generation);
+            Err(format!(
+                "nothing was changed: {gap}\nto accept exactly this: --size {size} --keyring-generation {generation}"
+            )
+            .into())
+        }
+        Err(AcceptError::Unseal(problem)) => Err(problem.into()),
+    }
 }
 
 fn describe(finding: &Finding) -> String {

@@ -1,0 +1,272 @@
+//! Accepting a log or a keyring that its anchor does not know: the way back after a restore.
+
+use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::audit::{Action, Actor, Entry};
+use crate::clock::Timestamp;
+use crate::crypto::Entropy;
+use crate::data::CallerText;
+use crate::keys::{AnchorError, AnchorState};
+use crate::policy::Policy;
+
+use super::open::Vault;
+use super::sealed::{Opening, SealedVault, UnsealError, anchored};
+
+/// A log and a keyring that are to count although the anchor knows others.
+pub struct Accepted {
+    /// How many entries the log in the store has.
+    pub log_size: u64,
+    /// The keyring's generation; needed wherever the anchor does not show that it is no older one.
+    pub keyring_generation: Option<u64>,
+    /// Why: it stays in the log.
+    pub reason: CallerText,
+}
+
+/// What there is, beside what the anchor knows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AnchorGap {
+    /// Entries of the log in the store.
+    pub log_size: u64,
+    /// Generation of the keyring.
+    pub keyring_generation: u64,
+    /// Log size and keyring generation that the anchor knows, or why it tells neither.
+    pub anchored: Result<(u64, u64), AnchorError>,
+}
+
+/// Why log and keyring were not accepted.
+#[derive(Debug, Error)]
+pub enum AcceptError {
+    /// They are not the ones that were stated, or the keyring may be an older one and was not stated.
+    #[error("nothing was changed: {0}")]
+    Unstated(AnchorGap),
+    /// What unsealing also can meet.
+    #[error(transparent)]
+    Unseal(#[from] UnsealError),
+}
+
+impl SealedVault {
+    /// Accepts the log and the keyring that are there in the place of what the anchor knows; from here on the
+    /// shorter history counts. The entry says how many entries the anchor knew beyond the log, both
+    /// generations of the keyring, and why they are given up.
+    ///
+    /// The anchor is replaced after its entry is durable: what is given up is never given up in silence.
+    ///
+    /// # Errors
+    /// [`AcceptError::Unstated`] unless exactly what is there was stated: nothing has changed then.
+    pub fn accept_anchor(
+        &self,
+        passphrase: &[u8],
+        accepted: Accepted,
+        policy: Arc<Policy>,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+    ) -> Result<(Vault, AnchorGap), AcceptError> {
+        let mut opening = self.read(passphrase)?;
+        let gap = AnchorGap::of(&opening);
+        if !accepted.states(&gap) {
+            return Err(AcceptError::Unstated(gap));
+        }
+        let entry = accepted.entry(&gap, now)?;
+        let mut next = opening.anchor.clone().unwrap_or_default();
+        next.logs.retain(|log| log.origin != opening.log.origin().as_str());
+        next.sequence += 1;
+        next.keyring_generation = gap.keyring_generation;
+        opening.anchor = Ok(next.clone());
+        let vault = self.open(opening, policy, vec![entry], now, entropy)?;
+        vault.replace_anchor(&next).map_err(|problem| UnsealError::Anchor(problem.to_string()))?;
+        // A failed anchor write is told again by the keeper within a second.
+        let _ = vault.keep();
+        Ok((vault, gap))
+    }
+}
+
+impl Vault {
+    fn replace_anchor(&self, state: &AnchorState) -> Result<(), AnchorError> {
+        let Some(custody) = &self.custody else { return Ok(()) };
+        custody.anchor.replace(&custody.root, state)
+    }
+}
+
+impl Accepted {
+    /// Whether this states exactly what is there.
+    fn states(&self, gap: &AnchorGap) -> bool {
+        let keyring = match self.keyring_generation {
+            Some(stated) => stated == gap.keyring_generation,
+            None => gap.anchored.is_ok_and(|(_, known)| gap.keyring_generation >= known),
+        };
+        keyring && self.log_size == gap.log_size
+    }
+
+    fn entry(&self, gap: &AnchorGap, now: Timestamp) -> Result<Entry, UnsealError> {
+        let known = gap.anchored.map_or(0, |(size, _)| size);
+        let mut entry = Entry::new(now, Actor::Vault, Action::AnchorAccepted);
+        entry.count = u32::try_from(known.saturating_sub(gap.log_size)).unwrap_or(u32::MAX);
+        entry.reference = Some(gap.generations()?);
+        entry.note = Some(self.reason.clone());
+        Ok(entry)
+    }
+}
+
+impl AnchorGap {
+    fn of(opening: &Opening) -> Self {
+        let known = anchored(opening).map_or(0, |head| head.size);
+        let anchored = opening.anchor.as_ref().map(|anchor| (known, anchor.keyring_generation));
+        Self {
+            log_size: opening.log.head().size,
+            keyring_generation: opening.keyring.generation(),
+            anchored: anchored.map_err(|problem| *problem),
+        }
+    }
+
+    /// Both generations as they stand in the log.
+    fn generations(&self) -> Result<CallerText, UnsealError> {
+        let known = self.anchored.map_or_else(|_| "unknown".to_owned(), |(_, known)| known.to_string());
+        let text = format!("keyring-generation:{}/{known}", self.keyring_generation);
+        CallerText::of_stored(&text).ok_or_else(|| UnsealError::Keyring("its generation is no number".into()))
+    }
+}
+
+impl fmt::Display for AnchorGap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the log has {} entries and the keyring generation {}; ",
+            self.log_size, self.keyring_generation
+        )?;
+        match self.anchored {
+            Ok((size, generation)) => {
+                write!(f, "the anchor knows {size} entries and generation {generation}")
+            }
+            Err(problem) => write!(f, "{problem}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may stop loudly")]
+
+    use std::fs;
+
+    use super::super::scene::{POLICY, Scene, entries, policy};
+    use super::*;
+
+    fn accept(
+        scene: &mut Scene,
+        size: u64,
+        generation: Option<u64>,
+    ) -> Result<(Vault, AnchorGap), AcceptError> {
+        let reason = CallerText::parse("restore-1").unwrap();
+        let accepted = Accepted { log_size: size, keyring_generation: generation, reason };
+        let (passphrase, now) = (scene.passphrase(), scene.now);
+        scene.sealed.accept_anchor(passphrase, accepted, policy(POLICY), now, &mut scene.entropy)
+    }
+
+    fn refused(scene: &mut Scene, size: u64, generation: Option<u64>) -> AnchorGap {
+        match accept(scene, size, generation) {
+            Err(AcceptError::Unstated(gap)) => gap,
+            Err(other) => panic!("{other}"),
+            Ok(_) => panic!("{size} entries and generation {generation:?} were accepted"),
+        }
+    }
+
+    #[test]
+    fn an_older_keyring_is_accepted_only_when_its_generation_is_stated() {
+        let mut scene = Scene::new();
+        let older = scene.keyring_files();
+        let newcomer = format!("{POLICY}\n[[tenant]]\nid = \"newcomer\"\nclasses = [\"pan\"]\n");
+        let vault = scene.unseal_under(&newcomer).unwrap();
+        let (size, newer) = (vault.tree_head().size, vault.keyring_generation());
+        vault.seal();
+        older.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+        assert!(matches!(scene.unseal(), Err(UnsealError::OldKeyring { .. })));
+
+        let gap = refused(&mut scene, size, None);
+        let generation = gap.keyring_generation;
+        assert!(generation < newer);
+        assert_eq!(
+            gap,
+            AnchorGap { log_size: size, keyring_generation: generation, anchored: Ok((size, newer)) }
+        );
+        for wrong in [newer, generation + 2] {
+            assert_eq!(refused(&mut scene, size, Some(wrong)), gap);
+        }
+        assert_eq!(refused(&mut scene, size + 1, Some(generation)), gap);
+        let text = gap.to_string();
+        for told in [size.to_string(), generation.to_string(), newer.to_string()] {
+            assert!(text.split([' ', ';']).any(|word| word == told), "{told} in {text}");
+        }
+
+        let (vault, _) = accept(&mut scene, size, Some(generation)).unwrap();
+        let entered =
+            entries(&vault).into_iter().find(|entry| entry.action == Action::AnchorAccepted).unwrap();
+        let reference = format!("keyring-generation:{generation}/{newer}");
+        assert_eq!(entered.reference.as_ref().map(CallerText::as_str), Some(reference.as_str()));
+        assert_eq!((entered.count, entered.note.as_ref().map(CallerText::as_str)), (0, Some("restore-1")));
+        vault.seal();
+        scene.unseal().unwrap();
+    }
+
+    #[test]
+    fn a_shorter_log_is_accepted_with_its_size_alone_and_the_entry_counts_what_is_missing() {
+        let mut scene = Scene::new();
+        let shorter = scene.store.image();
+        let vault = scene.unseal().unwrap();
+        let (known, generation) = (vault.tree_head().size, vault.keyring_generation());
+        vault.seal();
+        for key in scene.store.image().into_keys() {
+            scene.store.danger_set(key, None);
+        }
+        shorter.into_iter().for_each(|(key, row)| drop(scene.store.danger_set(key, Some(row))));
+
+        let gap = refused(&mut scene, known, None);
+        assert_eq!(gap.anchored, Ok((known, generation)));
+        let (vault, _) = accept(&mut scene, gap.log_size, None).unwrap();
+        let entered =
+            entries(&vault).into_iter().find(|entry| entry.action == Action::AnchorAccepted).unwrap();
+        assert_eq!(u64::from(entered.count), known - gap.log_size);
+        vault.seal();
+        scene.unseal().unwrap();
+    }
+
+    #[test]
+    fn a_missing_anchor_is_not_called_damaged_and_does_not_vouch_for_the_keyring() {
+        let mut scene = Scene::new();
+        let anchor = scene.anchor();
+        for (content, problem) in [(None, AnchorError::Missing), (Some([7; 8192]), AnchorError::Damaged)] {
+            match content {
+                None => fs::remove_file(&anchor).unwrap(),
+                Some(bytes) => fs::write(&anchor, bytes).unwrap(),
+            }
+            let Err(UnsealError::Anchor(told)) = scene.unseal() else { panic!("unsealed without an anchor") };
+            assert_eq!(told, problem.to_string());
+            let gap = refused(&mut scene, 0, None);
+            assert_eq!(gap.anchored, Err(problem));
+            assert!(gap.to_string().ends_with(&told), "{gap}");
+            assert_eq!(refused(&mut scene, gap.log_size, None), gap, "it may be an older keyring");
+            let (vault, _) = accept(&mut scene, gap.log_size, Some(gap.keyring_generation)).unwrap();
+            let accepted = entries(&vault).into_iter().rfind(|entry| entry.action == Action::AnchorAccepted);
+            let reference = format!("keyring-generation:{}/unknown", gap.keyring_generation);
+            assert_eq!(accepted.unwrap().reference.unwrap().as_str(), reference);
+            vault.seal();
+            scene.unseal().unwrap().seal();
+        }
+    }
+
+    #[test]
+    fn what_the_anchor_knows_is_given_up_only_after_its_entry() {
+        let mut scene = Scene::new();
+        fs::remove_file(scene.anchor()).unwrap();
+        fs::create_dir(scene.anchor().with_added_extension("new")).unwrap(); // in the way of the new anchor
+        let gap = refused(&mut scene, 0, None);
+        let failed = accept(&mut scene, gap.log_size, Some(gap.keyring_generation));
+        assert!(matches!(failed, Err(AcceptError::Unseal(UnsealError::Anchor(_)))));
+        fs::remove_dir(scene.anchor().with_added_extension("new")).unwrap();
+        let entered = refused(&mut scene, 0, None).log_size;
+        assert!(entered > gap.log_size, "the attempt stands in the log");
+        accept(&mut scene, entered, Some(gap.keyring_generation)).unwrap();
+    }
+}
