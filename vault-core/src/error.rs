@@ -27,6 +27,9 @@ pub enum Error {
     /// The vault or the record is in a state that forbids this call.
     #[error("{0}")]
     State(State),
+    /// A step of a ceremony does not fit, or the share that came with it.
+    #[error("{0}")]
+    Ceremony(#[from] CeremonyFault),
     /// The store is away; waiting helps.
     #[error("{0}")]
     Unavailable(Unavailable),
@@ -188,6 +191,85 @@ pub enum State {
     TokenInactive,
 }
 
+/// Why a step of a ceremony was refused. [`CeremonyFault::reason`] is part of the API, the code part of
+/// journal and log; neither changes its meaning.
+#[derive(Clone, Copy, Debug, Eq, Error, Hash, PartialEq)]
+#[repr(u8)]
+pub enum CeremonyFault {
+    /// No shares open this vault, or no passphrase does.
+    #[error("the vault is sealed in another way: its status says how")]
+    OtherSeal = 1,
+    /// There is nothing to gather shares for.
+    #[error("the vault is unsealed already")]
+    Unsealed = 2,
+    /// Somebody else began one.
+    #[error("another ceremony is open: the status names it; join it, or cancel it first")]
+    AlreadyOpen = 3,
+    /// It ended, expired, was cancelled, or never was.
+    #[error("no ceremony of this name is open: the status says which is")]
+    NotOpen = 4,
+    /// One custodian gives one share.
+    #[error("you have given a share to this ceremony already: another custodian has to give the next")]
+    GaveAlready = 5,
+    /// No share, or not as it was written.
+    #[error("this is not a share, or it is incomplete or mistyped")]
+    ShareMalformed = 6,
+    /// Keys of one environment never open another.
+    #[error("this share is of a vault of another environment")]
+    ShareForeign = 7,
+    /// Another vault's, or dealt before the present ones.
+    #[error("this share is of another set: of another vault, or from before the last ceremony")]
+    ShareOtherSet = 8,
+    /// It bears the name of this set and is none of its shares.
+    #[error("this share is not the one that was dealt under its number")]
+    ShareWrong = 9,
+    /// Another custodian gave the same one.
+    #[error("this share is there already: another share is needed")]
+    ShareRepeated = 10,
+    /// Each by itself is right.
+    #[error("there are too few shares")]
+    SharesTooFew = 11,
+}
+
+impl CeremonyFault {
+    /// Every kind, by code.
+    pub const ALL: [Self; 11] = [
+        Self::OtherSeal,
+        Self::Unsealed,
+        Self::AlreadyOpen,
+        Self::NotOpen,
+        Self::GaveAlready,
+        Self::ShareMalformed,
+        Self::ShareForeign,
+        Self::ShareOtherSet,
+        Self::ShareWrong,
+        Self::ShareRepeated,
+        Self::SharesTooFew,
+    ];
+
+    /// The kind of a stored code.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|fault| *fault as u8 == code)
+    }
+
+    /// The stable reason, as it stands in `google.rpc.ErrorInfo.reason`.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::OtherSeal => "OTHER_SEAL",
+            Self::Unsealed => "UNSEALED",
+            Self::AlreadyOpen => "CEREMONY_OPEN",
+            Self::NotOpen => "NO_CEREMONY",
+            Self::GaveAlready => "GAVE_ALREADY",
+            Self::ShareMalformed => "SHARE_MALFORMED",
+            Self::ShareForeign => "SHARE_FOREIGN",
+            Self::ShareOtherSet => "SHARE_OTHER_SET",
+            Self::ShareWrong => "SHARE_WRONG",
+            Self::ShareRepeated => "SHARE_REPEATED",
+            Self::SharesTooFew => "SHARES_TOO_FEW",
+        }
+    }
+}
+
 /// Why the store could not answer.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum Unavailable {
@@ -212,6 +294,7 @@ impl Error {
             Self::State(State::Sealed) => "SEALED",
             Self::State(State::NoIndex) => "NO_INDEX",
             Self::State(State::TokenInactive) => "TOKEN_INACTIVE",
+            Self::Ceremony(fault) => fault.reason(),
             Self::Unavailable(Unavailable::Store) => "STORE",
             Self::Unavailable(Unavailable::OutcomeUnknown) => "OUTCOME_UNKNOWN",
             Self::Corrupt => "CORRUPT",

@@ -48,6 +48,15 @@ pub const KEYRING_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const PASSPHRASE_BYTES_MIN: usize = 15;
 /// Longest passphrase, bytes: bounds what an unseal call can make the vault hash.
 pub const PASSPHRASE_BYTES_MAX: usize = 1024;
+/// Fewest shares that open a vault: one alone would be one person alone (PCI DSS 3.7.6).
+pub const SHARES_MIN: u8 = 2;
+/// Most shares of one set: more custodians than any sane duty roster has.
+pub const SHARES_MAX: u8 = 16;
+/// Bytes of a share's text: with the longest environment 144, and room for white space around it.
+pub const SHARE_TEXT_BYTES_MAX: usize = 160;
+/// Seconds from the beginning of a ceremony to its end, complete or not: custodians are called together for
+/// it, and what they give must not wait in memory for long.
+pub const CEREMONY_SECONDS: u64 = 30 * 60;
 /// Unseal attempts kept in the journal beside the keyring until the next unseal; older ones are summed.
 pub const UNSEAL_JOURNAL_ENTRIES_MAX: usize = 1_000;
 /// Logs one anchor can hold: one per daemon.

@@ -147,9 +147,23 @@ impl AnchorFile {
         if state.sequence <= newest.sequence {
             return Err(AnchorError::Stale);
         }
-        let offset = if newest_at == 0 { SLOT_BYTES as u64 } else { 0 };
+        self.put(1 - newest_at, &slot)
+    }
+
+    /// Puts the newest state under another root key over the older slot: from here on the anchor reads the
+    /// same under either, so that a crash before the keyring has the other one, or after, changes nothing.
+    ///
+    /// # Errors
+    /// [`AnchorError`].
+    pub fn hand_over(&self, from: &RootKey, to: &RootKey) -> Result<(), AnchorError> {
+        let (newest_at, newest) = self.newest(from)?;
+        let slot = self.encode(to, &newest).ok_or(AnchorError::Invalid)?;
+        self.put(1 - newest_at, &slot)
+    }
+
+    fn put(&self, at: usize, slot: &[u8; SLOT_BYTES]) -> Result<(), AnchorError> {
         let file = OpenOptions::new().write(true).open(&self.path)?;
-        file.write_all_at(&slot, offset)?;
+        file.write_all_at(slot, (at * SLOT_BYTES) as u64)?;
         Ok(File::sync_data(&file)?)
     }
 
@@ -376,6 +390,24 @@ mod tests {
         assert_eq!(anchor.read(&root(2)), Err(AnchorError::Damaged));
         let other = AnchorFile::new(anchor.path(), VaultId::from_bytes([2; 16]));
         assert_eq!(other.read(&root(1)), Err(AnchorError::Damaged));
+    }
+
+    #[test]
+    fn handed_over_the_anchor_reads_the_same_under_either_root() {
+        for last in [4, 5] {
+            let (_folder, anchor) = written(last);
+            // Twice: the first root may never have come to a keyring.
+            for next in [2, 3] {
+                anchor.hand_over(&root(1), &root(next)).unwrap();
+                let read = [1, next].map(|key| anchor.read(&root(key)));
+                assert_eq!(read, [Ok(state(last)), Ok(state(last))]);
+            }
+            assert_eq!(anchor.read(&root(2)), Err(AnchorError::Damaged));
+            anchor.write(&root(3), &state(9)).unwrap();
+            assert_eq!(anchor.read(&root(3)), Ok(state(9)));
+            assert_eq!(anchor.read(&root(1)), Err(AnchorError::Damaged), "the old root is forgotten");
+            assert_eq!(anchor.hand_over(&root(1), &root(2)), Err(AnchorError::Damaged));
+        }
     }
 
     #[test]

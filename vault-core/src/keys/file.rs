@@ -12,7 +12,11 @@ use thiserror::Error;
 
 use super::keyring::Keyring;
 use super::root::RootKey;
-use super::seal::{Seal, SealFault, SealKind, SealedRoot, UnsealFault, VaultName};
+use super::seal::{
+    Credential, CredentialFault, Seal, SealFault, SealKind, SealedRoot, UnsealFault, VaultName,
+};
+use super::share::Share;
+use super::share_set::ShareFault;
 use super::{body, disk};
 use crate::crypto::codec::Reader;
 use crate::crypto::kdf::Label;
@@ -32,6 +36,12 @@ pub enum OpenError {
     /// The passphrase is not the one the keyring was sealed with.
     #[error("the passphrase is wrong")]
     WrongPassphrase,
+    /// Something is wrong with a share, or there are too few.
+    #[error(transparent)]
+    Share(#[from] ShareFault),
+    /// The keyring is sealed in another way than it was to be opened.
+    #[error("the keyring is sealed in another way: see its kind of seal")]
+    OtherSeal,
     /// Neither copy is intact and authentic.
     #[error("both copies of the keyring are damaged")]
     Damaged,
@@ -79,6 +89,9 @@ pub enum SaveError {
     /// Passphrase or hashing parameters do not suit.
     #[error(transparent)]
     Passphrase(#[from] PassphraseError),
+    /// Not one custodian for each share.
+    #[error("each share needs a custodian, and each custodian has one share")]
+    Custodians,
     /// No randomness.
     #[error(transparent)]
     Entropy(#[from] EntropyFault),
@@ -104,6 +117,18 @@ pub struct SealDescription {
     pub generation: u64,
     /// Whether both copies are intact and equal; if not, the next opening repairs one.
     pub copies_agree: bool,
+}
+
+impl SealDescription {
+    /// Whether a share is one of those that open this vault: wrong ones are named before all are there.
+    ///
+    /// # Errors
+    /// [`OpenError::Share`], or [`OpenError::OtherSeal`] where no shares are asked for.
+    pub fn check_share(&self, share: &Share) -> Result<(), OpenError> {
+        let SealKind::Shares(set) = &self.kind else { return Err(OpenError::OtherSeal) };
+        let vault = VaultName { environment: self.environment.clone(), vault_id: self.vault_id };
+        Ok(set.check(&vault, share)?)
+    }
 }
 
 /// The folder of one vault's keyring, outside the data store: mode 0700, its files 0600.
@@ -145,7 +170,7 @@ impl KeyringFolder {
     /// Describes the keyring without opening it.
     ///
     /// # Errors
-    /// [`OpenError`], but for those of the passphrase.
+    /// [`OpenError`], but for those of passphrase and shares.
     pub fn describe(&self) -> Result<SealDescription, OpenError> {
         let found = self.found()?;
         let newest = &found.intact.first().ok_or(OpenError::Damaged)?.stored;
@@ -158,18 +183,18 @@ impl KeyringFolder {
         })
     }
 
-    /// Opens the keyring with a passphrase, and repairs the copy that is older or damaged.
+    /// Opens the keyring with what its seal asks for, and repairs the copy that is older or damaged.
     ///
     /// # Errors
     /// [`OpenError`]. A wrong passphrase costs one hash and changes nothing.
-    pub fn open(&self, passphrase: &[u8]) -> Result<(RootKey, Keyring), OpenError> {
-        self.open_by(|sealed| Ok(sealed.derive(passphrase)?))
+    pub fn open(&self, given: Credential<'_>) -> Result<(RootKey, Keyring), OpenError> {
+        self.open_by(|vault, sealed| Ok(sealed.key_from(vault, given)?))
     }
 
     /// Opens with whatever key `derive` gives for a seal.
     fn open_by(
         &self,
-        mut derive: impl FnMut(&SealedRoot) -> Result<Key32, OpenError>,
+        mut derive: impl FnMut(&VaultName, &SealedRoot) -> Result<Key32, OpenError>,
     ) -> Result<(RootKey, Keyring), OpenError> {
         self.refuse_exposed()?;
         let _lock = disk::lock_folder(&self.folder)?;
@@ -179,11 +204,11 @@ impl KeyringFolder {
             let Stored { vault, sealed, .. } = &copy.stored;
             let seal_key = match tried.take() {
                 Some((same, key)) if same == sealed => key,
-                _ => derive(sealed)?,
+                _ => derive(vault, sealed)?,
             };
             match sealed.unwrap(vault, &seal_key) {
                 // The newer copy decides: an older one under another passphrase must not bring itself back.
-                Err(UnsealFault::OtherKey) => return Err(OpenError::WrongPassphrase),
+                Err(UnsealFault::OtherKey) => return Err(other_key(&sealed.kind())),
                 Err(UnsealFault::Damaged) => {}
                 Ok(root) => {
                     if let Some(keyring) = copy.stored.decrypt(&root) {
@@ -224,6 +249,33 @@ impl KeyringFolder {
         let unchanged =
             on_disk.generation() == keyring.generation() && *body::encode(&on_disk) == *body::encode(keyring);
         if unchanged { Ok(self.repair_from(&found, copy)?) } else { Err(SaveError::Stale) }
+    }
+
+    /// Seals an opened keyring anew, under another root key: both copies, with a generation more. Copies
+    /// under the old seal open nothing any more, once the anchor knows this generation.
+    ///
+    /// # Errors
+    /// [`SaveError`]; what is on disk is then the old keyring or the new one.
+    pub fn reseal(
+        &self,
+        old_root: &RootKey,
+        mut keyring: Keyring,
+        root: &RootKey,
+        seal: Seal<'_>,
+        entropy: &mut dyn Entropy,
+    ) -> Result<(), SaveError> {
+        let sealed = SealedRoot::make(root, &name_of(&keyring), seal, entropy)?;
+        self.refuse_exposed()?;
+        let _lock = disk::lock_folder(&self.folder)?;
+        let found = self.found()?;
+        let newest = found.intact.first().ok_or(SaveError::Damaged)?;
+        let on_disk = newest.stored.decrypt(old_root).ok_or(SaveError::Damaged)?;
+        // Another process changed it since it was opened.
+        if on_disk.generation() != keyring.generation() {
+            return Err(SaveError::Stale);
+        }
+        keyring.count_reseal();
+        self.write_both(&encode(&keyring, root, &sealed, entropy)?, 1 - newest.place)
     }
 
     /// Writes a copy, then the other; the one that is not the newest good one first.
@@ -420,6 +472,25 @@ impl From<io::Error> for SaveError {
     }
 }
 
+/// What a key that the seal does not commit to means. Each share was committed to by itself: that all of them
+/// are right and give another key, no release ever wrote.
+const fn other_key(kind: &SealKind) -> OpenError {
+    match kind {
+        SealKind::Passphrase(_) => OpenError::WrongPassphrase,
+        SealKind::Shares(_) => OpenError::Damaged,
+    }
+}
+
+impl From<CredentialFault> for OpenError {
+    fn from(fault: CredentialFault) -> Self {
+        match fault {
+            CredentialFault::OtherKind => Self::OtherSeal,
+            CredentialFault::Passphrase(error) => error.into(),
+            CredentialFault::Share(fault) => Self::Share(fault),
+        }
+    }
+}
+
 impl From<PassphraseError> for OpenError {
     fn from(error: PassphraseError) -> Self {
         match error {
@@ -436,6 +507,7 @@ impl From<SealFault> for SaveError {
     fn from(fault: SealFault) -> Self {
         match fault {
             SealFault::Passphrase(error) => Self::Passphrase(error),
+            SealFault::Custodians => Self::Custodians,
             SealFault::Entropy(fault) => Self::Entropy(fault),
         }
     }

@@ -1,10 +1,12 @@
-//! Attempts to unseal, written down while the log cannot be: a sealed vault has no key to sign with.
+//! Attempts to unseal and steps of ceremonies, written down while the log cannot be: a sealed vault has no
+//! key to sign with.
 //!
 //! The journal stands beside the keyring. At the next unseal its attempts enter the log, marked as coming
 //! from here, and are then removed. It carries checksums, not MACs: whoever can write the folder can forge
 //! it, and could as well delete the keyring. The file is a header of 32 bytes and records of 288; a torn or
 //! damaged record is counted and skipped.
 
+use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -15,47 +17,127 @@ use thiserror::Error;
 use super::disk;
 use crate::clock::Timestamp;
 use crate::crypto::codec::{Reader, put_short_text};
-use crate::crypto::sha256;
+use crate::crypto::{Entropy, EntropyFault, sha256};
+use crate::error::CeremonyFault;
 use crate::limits::UNSEAL_JOURNAL_ENTRIES_MAX;
 
 const MAGIC: &[u8; 8] = b"vaultuj\n";
 const CHECK_BYTES: usize = 16;
 const HEADER_BYTES: usize = 8 + 8 + CHECK_BYTES;
 const IDENTITY_BYTES_MAX: usize = 255;
+/// Where the step of a ceremony stands in a record, behind the longest identity.
+const STEP_AT: usize = 8 + 1 + 1 + IDENTITY_BYTES_MAX;
+const STEP_BYTES: usize = 1 + CeremonyId::BYTES;
 const RECORD_BYTES: usize = 288;
+/// Added to the code of a fault, to tell it from the other outcomes.
+const FAULT: u8 = 64;
 const FILE_BYTES_MAX: usize = HEADER_BYTES + UNSEAL_JOURNAL_ENTRIES_MAX * RECORD_BYTES;
 
-// Time, outcome, identity behind its length, checksum.
-const _: () = assert!(8 + 1 + 1 + IDENTITY_BYTES_MAX + CHECK_BYTES <= RECORD_BYTES);
+// Time, outcome, identity behind its length, step, checksum.
+const _: () = assert!(STEP_AT + STEP_BYTES + CHECK_BYTES <= RECORD_BYTES);
 
-/// How an attempt to unseal ended.
+/// What happened: how an attempt to unseal ended, or which step of a ceremony was taken.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-#[repr(u8)]
 pub enum UnsealOutcome {
     /// The vault opened.
-    Opened = 1,
+    Opened,
     /// The passphrase was wrong.
-    WrongPassphrase = 2,
+    WrongPassphrase,
     /// Policy does not let this identity unseal.
-    Denied = 3,
+    Denied,
     /// The keyring, the anchor or the log refused to open, whatever the passphrase.
-    Refused = 4,
+    Refused,
+    /// A custodian began a ceremony.
+    CeremonyBegun,
+    /// A custodian gave a share.
+    ShareGiven,
+    /// A custodian cancelled a ceremony.
+    CeremonyCancelled,
+    /// A ceremony's time was over.
+    CeremonyExpired,
+    /// What opens the vault was given to seal it anew.
+    ResealBegun,
+    /// The vault has another root key under another seal.
+    Resealed,
+    /// A step was refused.
+    StepRefused(CeremonyFault),
 }
 
 impl UnsealOutcome {
-    const ALL: [Self; 4] = [Self::Opened, Self::WrongPassphrase, Self::Denied, Self::Refused];
+    const PLAIN: [Self; 10] = [
+        Self::Opened,
+        Self::WrongPassphrase,
+        Self::Denied,
+        Self::Refused,
+        Self::CeremonyBegun,
+        Self::ShareGiven,
+        Self::CeremonyCancelled,
+        Self::CeremonyExpired,
+        Self::ResealBegun,
+        Self::Resealed,
+    ];
 
     /// The byte used in the journal. Never changes.
     pub const fn code(self) -> u8 {
-        self as u8
+        match self {
+            Self::Opened => 1,
+            Self::WrongPassphrase => 2,
+            Self::Denied => 3,
+            Self::Refused => 4,
+            Self::CeremonyBegun => 5,
+            Self::ShareGiven => 6,
+            Self::CeremonyCancelled => 7,
+            Self::CeremonyExpired => 8,
+            Self::ResealBegun => 9,
+            Self::Resealed => 10,
+            Self::StepRefused(fault) => FAULT + fault as u8,
+        }
     }
 
     fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|outcome| outcome.code() == code)
+        match code.checked_sub(FAULT) {
+            Some(fault) => CeremonyFault::from_code(fault).map(Self::StepRefused),
+            None => Self::PLAIN.into_iter().find(|outcome| outcome.code() == code),
+        }
     }
 }
 
-/// One attempt to unseal.
+/// Names a ceremony: 48 random bits, not secret. All zeros: none.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub struct CeremonyId([u8; Self::BYTES]);
+
+impl CeremonyId {
+    const BYTES: usize = 6;
+
+    /// Draws the name of a new ceremony.
+    ///
+    /// # Errors
+    /// [`EntropyFault`] when the source of randomness fails.
+    pub fn draw(entropy: &mut dyn Entropy) -> Result<Self, EntropyFault> {
+        let mut bytes = [0; Self::BYTES];
+        entropy.fill(&mut bytes)?;
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Display for CeremonyId {
+    /// Twelve letters `a` to `p`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let letter = |bits: u8| char::from(b'a' + bits);
+        self.0.iter().try_for_each(|byte| write!(f, "{}{}", letter(byte >> 4), letter(byte & 0xf)))
+    }
+}
+
+/// Which step of which ceremony.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct CeremonyStep {
+    /// Which ceremony.
+    pub ceremony: CeremonyId,
+    /// Which share was given; 0: none.
+    pub share: u8,
+}
+
+/// One attempt to unseal, or one step of a ceremony.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct UnsealAttempt {
     /// When.
@@ -64,6 +146,8 @@ pub struct UnsealAttempt {
     pub identity: String,
     /// How it ended.
     pub outcome: UnsealOutcome,
+    /// The default outside ceremonies.
+    pub step: CeremonyStep,
 }
 
 /// What waits to enter the log.
@@ -196,17 +280,23 @@ fn encode(attempt: &UnsealAttempt) -> [u8; RECORD_BYTES] {
     let mut content = attempt.at.micros().to_be_bytes().to_vec();
     content.push(attempt.outcome.code());
     put_short_text(&mut content, &printable(&attempt.identity));
+    content.resize(STEP_AT, 0);
+    content.push(attempt.step.share);
+    content.extend_from_slice(&attempt.step.ceremony.0);
     let mut out = [0; RECORD_BYTES];
     put_checked(&mut out, &content);
     out
 }
 
 fn decode(record: &[u8]) -> Option<UnsealAttempt> {
-    let mut reader = Reader::new(checked(record)?);
+    let content = checked(record)?;
+    let mut reader = Reader::new(content);
     let at = Timestamp::from_micros(reader.u64()?);
     let outcome = UnsealOutcome::from_code(reader.u8()?)?;
     let identity = reader.short_text()?.to_owned();
-    Some(UnsealAttempt { at, identity, outcome })
+    let mut reader = Reader::new(content.get(STEP_AT..)?);
+    let (share, ceremony) = (reader.u8()?, CeremonyId(reader.array()?));
+    Some(UnsealAttempt { at, identity, outcome, step: CeremonyStep { ceremony, share } })
 }
 
 /// Content, zeros, and the first 16 bytes of the SHA-256 of both.
@@ -252,7 +342,8 @@ mod tests {
         UnsealAttempt {
             at: Timestamp::from_seconds(1_700_000_000 + n),
             identity: format!("spiffe://example.org/custodian/{n}"),
-            outcome: UnsealOutcome::ALL[n as usize % 4],
+            outcome: UnsealOutcome::PLAIN[n as usize % 10],
+            step: CeremonyStep::default(),
         }
     }
 
@@ -352,6 +443,29 @@ mod tests {
         let used = content.iter().rposition(|byte| *byte != 0).unwrap() + 1;
         crate::data::documents::shows("keyring.md", &content[..used]);
         crate::data::documents::shows("keyring.md", check);
+    }
+
+    #[test]
+    fn steps_of_ceremonies_read_back_and_codes_are_the_documented_ones() {
+        let (_folder, journal) = journal();
+        let ceremony = CeremonyId([0x01, 0x23, 0x45, 0x67, 0x89, 0xab]);
+        assert_eq!(ceremony.to_string(), "abcdefghijkl");
+        let faults = CeremonyFault::ALL.map(UnsealOutcome::StepRefused);
+        let outcomes = UnsealOutcome::PLAIN.into_iter().chain(faults);
+        // With the longest identity, which must not reach into the step.
+        let attempts: Vec<_> = outcomes
+            .map(|outcome| UnsealAttempt {
+                identity: "x".repeat(IDENTITY_BYTES_MAX),
+                outcome,
+                step: CeremonyStep { ceremony, share: 16 },
+                ..attempt(0)
+            })
+            .collect();
+        attempts.iter().for_each(|attempt| journal.append(attempt).unwrap());
+        let codes: Vec<u8> = attempts.iter().map(|attempt| attempt.outcome.code()).collect();
+        assert_eq!(codes, (1..=10).chain(65..=75).collect::<Vec<_>>());
+        assert_eq!(journal.pending().unwrap().attempts, attempts);
+        assert_eq!(UnsealOutcome::from_code(0).or(UnsealOutcome::from_code(FAULT)), None);
     }
 
     #[test]

@@ -317,6 +317,11 @@ impl Keyring {
         Ok(())
     }
 
+    /// Counts a new seal as a change, so that the anchor knows keyrings under the old one as older.
+    pub(super) const fn count_reseal(&mut self) {
+        self.generation += 1;
+    }
+
     /// The keys that encrypt new records of a tenant and class.
     pub fn encrypting(&self, tenant: &TenantId, class: Class) -> Option<&ClassKeys> {
         self.of(tenant, class).iter().rev().find(|key| key.state.encrypts())?.ready()

@@ -1,8 +1,9 @@
 //! Which key, when, and who may open it.
 //!
 //! ```text
-//! passphrase ── Argon2id ──> seal key ── wraps ──> root key ── wraps ──> keyring
-//!                                                     └── authenticates ──> anchor
+//! passphrase ───── Argon2id ──┐
+//! k of n shares ── combined ──┴─> seal key ── wraps ──> root key ── wraps ──> keyring
+//!                                                           └── authenticates ──> anchor
 //! ```
 //!
 //! The [`Keyring`] holds, for each tenant and class, numbered versions of a data key and of the keys that map
@@ -18,14 +19,21 @@ mod journal;
 mod keyring;
 mod root;
 mod seal;
+mod shamir;
+mod share;
+mod share_set;
 mod state;
 mod token_tag;
 
 pub use anchor::{AnchorError, AnchorFile, AnchorState, AnchoredLog};
 pub use file::{KeyringFolder, OpenError, SaveError, SealDescription};
-pub use journal::{JournalError, PendingAttempts, UnsealAttempt, UnsealJournal, UnsealOutcome};
+pub use journal::{
+    CeremonyId, CeremonyStep, JournalError, PendingAttempts, UnsealAttempt, UnsealJournal, UnsealOutcome,
+};
 pub use keyring::{ClassKeys, KeyChangeError, KeyVersionInfo, Keyring};
 pub use root::RootKey;
-pub use seal::{Seal, SealKind};
+pub use seal::{Credential, Seal, SealKind};
+pub use share::{Deal, DealError, Share, ShareLabel, ShareSetId, ShareTextError};
+pub use share_set::{ShareFault, ShareSet};
 pub use state::KeyState;
 pub use token_tag::TokenTag;

@@ -1,14 +1,19 @@
-//! How the root key is wrapped: by a passphrase. Shares of custodians and HSMs will be further kinds.
+//! How the root key is wrapped: by a passphrase, or by shares of custodians.
+//!
+//! Whatever its kind, a seal comes to one *seal key*, which wraps the root key behind a commitment. The kinds
+//! differ in how that key is had: hashed from a passphrase, or put together from shares.
 
 use zeroize::Zeroizing;
 
 use super::root::RootKey;
+use super::share::{Deal, Share};
+use super::share_set::{ShareFault, ShareSet};
 use crate::crypto::codec::{Reader, put_short_text};
 use crate::crypto::commitment::{COMMITMENT_BYTES, commit, is_committed};
 use crate::crypto::kdf::{Label, subkey};
 use crate::crypto::passphrase::{self, Params, PassphraseError, SALT_BYTES};
 use crate::crypto::{Entropy, EntropyFault, Key32, NONCE_BYTES, RecordKey, TAG_BYTES};
-use crate::data::{Environment, VaultId};
+use crate::data::{Environment, PrincipalId, VaultId};
 
 /// First bytes of everything a seal binds.
 const FORMAT: &[u8] = b"vault/seal/1";
@@ -24,22 +29,45 @@ pub enum Seal<'a> {
         /// Not below [`Params::FLOOR`].
         params: Params,
     },
+    /// Opened by as many of these shares as the deal says: split knowledge and dual control.
+    Shares {
+        /// Key and shares; the shares are with their custodians before anything is sealed.
+        deal: &'a Deal,
+        /// Whose each share is, in their order.
+        custodians: &'a [PrincipalId],
+    },
+}
+
+/// What a sealed vault is to be opened with.
+#[derive(Clone, Copy)]
+pub enum Credential<'a> {
+    /// The passphrase.
+    Passphrase(&'a [u8]),
+    /// Shares of custodians, in any order.
+    Shares(&'a [Share]),
 }
 
 /// The kind of a seal, readable without opening it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum SealKind {
     /// A passphrase, hashed at this cost.
     Passphrase(Params),
+    /// Shares of custodians.
+    Shares(ShareSet),
 }
 
 impl SealKind {
-    const fn code(self) -> u8 {
+    /// A word for it.
+    pub const fn as_str(&self) -> &'static str {
         match self {
-            Self::Passphrase(_) => 1,
+            Self::Passphrase(_) => "passphrase",
+            Self::Shares(_) => "shares",
         }
     }
 }
+
+const PASSPHRASE: u8 = 1;
+const SHARES: u8 = 2;
 
 /// The vault that a seal belongs to.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -63,11 +91,47 @@ impl VaultName {
     }
 }
 
-/// The root key as it is stored: wrapped, with everything needed to unwrap it but the passphrase.
+/// How the seal key is had, as it is stored: everything but the passphrase or the shares.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Slot {
+    Passphrase { params: Params, salt: [u8; SALT_BYTES] },
+    Shares(ShareSet),
+}
+
+impl Slot {
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Passphrase { params, salt } => {
+                out.push(PASSPHRASE);
+                for cost in [params.memory_kib, params.passes, params.lanes] {
+                    out.extend_from_slice(&cost.to_be_bytes());
+                }
+                out.extend_from_slice(salt);
+            }
+            Self::Shares(set) => {
+                out.push(SHARES);
+                set.put(out);
+            }
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        match reader.u8()? {
+            PASSPHRASE => {
+                let params =
+                    Params { memory_kib: reader.u32()?, passes: reader.u32()?, lanes: reader.u32()? };
+                Some(Self::Passphrase { params, salt: reader.array()? })
+            }
+            SHARES => ShareSet::read(reader).map(Self::Shares),
+            _ => None,
+        }
+    }
+}
+
+/// The root key as it is stored: wrapped, with everything needed to unwrap it but the credential.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct SealedRoot {
-    params: Params,
-    salt: [u8; SALT_BYTES],
+    slot: Slot,
     commitment: [u8; COMMITMENT_BYTES],
     nonce: [u8; NONCE_BYTES],
     wrapped: [u8; WRAPPED_BYTES],
@@ -82,6 +146,15 @@ pub(super) enum UnsealFault {
     Damaged,
 }
 
+/// Why a credential gives no seal key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum CredentialFault {
+    /// The seal asks for something else.
+    OtherKind,
+    Passphrase(PassphraseError),
+    Share(ShareFault),
+}
+
 impl SealedRoot {
     /// Seals the root key of a vault; takes as long as the parameters ask for.
     pub(super) fn make(
@@ -90,24 +163,30 @@ impl SealedRoot {
         seal: Seal<'_>,
         entropy: &mut dyn Entropy,
     ) -> Result<Self, SealFault> {
-        let Seal::Passphrase { passphrase, params } = seal;
-        let mut salt = [0; SALT_BYTES];
-        entropy.fill(&mut salt)?;
-        let seal_key = passphrase::derive(passphrase, &salt, params)?;
-        Ok(Self::wrap(root, vault, &seal_key, (params, salt), entropy)?)
+        match seal {
+            Seal::Passphrase { passphrase, params } => {
+                let mut salt = [0; SALT_BYTES];
+                entropy.fill(&mut salt)?;
+                let seal_key = passphrase::derive(passphrase, &salt, params)?;
+                Ok(Self::wrap(root, vault, &seal_key, Slot::Passphrase { params, salt }, entropy)?)
+            }
+            Seal::Shares { deal, custodians } => {
+                let set = ShareSet::of(vault, deal, custodians).ok_or(SealFault::Custodians)?;
+                Ok(Self::wrap(root, vault, &deal.key, Slot::Shares(set), entropy)?)
+            }
+        }
     }
 
-    /// Wraps under a key that is already derived.
-    pub(super) fn wrap(
+    /// Wraps under a key that is there already.
+    fn wrap(
         root: &RootKey,
         vault: &VaultName,
         seal_key: &Key32,
-        (params, salt): (Params, [u8; SALT_BYTES]),
+        slot: Slot,
         entropy: &mut dyn Entropy,
     ) -> Result<Self, EntropyFault> {
         let mut sealed = Self {
-            params,
-            salt,
+            slot,
             commitment: [0; COMMITMENT_BYTES],
             nonce: [0; NONCE_BYTES],
             wrapped: [0; WRAPPED_BYTES],
@@ -120,13 +199,40 @@ impl SealedRoot {
         Ok(sealed)
     }
 
-    pub(super) const fn kind(&self) -> SealKind {
-        SealKind::Passphrase(self.params)
+    /// Wraps under a key that is given instead of hashed.
+    #[cfg(test)]
+    pub(super) fn under(
+        root: &RootKey,
+        vault: &VaultName,
+        seal_key: &Key32,
+        (params, salt): (Params, [u8; SALT_BYTES]),
+        entropy: &mut dyn Entropy,
+    ) -> Result<Self, EntropyFault> {
+        Self::wrap(root, vault, seal_key, Slot::Passphrase { params, salt }, entropy)
     }
 
-    /// The key a passphrase gives for this seal: the right one only if [`unwrap`](Self::unwrap) says so.
-    pub(super) fn derive(&self, passphrase: &[u8]) -> Result<Key32, PassphraseError> {
-        passphrase::derive(passphrase, &self.salt, self.params)
+    pub(super) fn kind(&self) -> SealKind {
+        match &self.slot {
+            Slot::Passphrase { params, .. } => SealKind::Passphrase(*params),
+            Slot::Shares(set) => SealKind::Shares(set.clone()),
+        }
+    }
+
+    /// The key a credential gives for this seal: the right one only if [`unwrap`](Self::unwrap) says so.
+    pub(super) fn key_from(
+        &self,
+        vault: &VaultName,
+        given: Credential<'_>,
+    ) -> Result<Key32, CredentialFault> {
+        match (&self.slot, given) {
+            (Slot::Passphrase { params, salt }, Credential::Passphrase(passphrase)) => {
+                passphrase::derive(passphrase, salt, *params).map_err(CredentialFault::Passphrase)
+            }
+            (Slot::Shares(set), Credential::Shares(shares)) => {
+                set.combine(vault, shares).map_err(CredentialFault::Share)
+            }
+            _ => Err(CredentialFault::OtherKind),
+        }
     }
 
     /// Checks the commitment, then unwraps: a wrong key never decrypts anything.
@@ -142,36 +248,24 @@ impl SealedRoot {
         Ok(RootKey::from_key(Key32::from_bytes(root)))
     }
 
-    /// What commitment and wrapping are bound to: format, vault, kind, parameters, salt.
+    /// What commitment and wrapping are bound to: format, vault, and all that the slot says.
     fn bound(&self, vault: &VaultName) -> Vec<u8> {
         let mut out = FORMAT.to_vec();
         out.extend_from_slice(&vault.to_bytes());
-        self.put_descriptor(&mut out);
+        self.slot.put(&mut out);
         out
     }
 
-    fn put_descriptor(&self, out: &mut Vec<u8>) {
-        out.push(self.kind().code());
-        for cost in [self.params.memory_kib, self.params.passes, self.params.lanes] {
-            out.extend_from_slice(&cost.to_be_bytes());
-        }
-        out.extend_from_slice(&self.salt);
-    }
-
     pub(super) fn encode_into(&self, out: &mut Vec<u8>) {
-        self.put_descriptor(out);
+        self.slot.put(out);
         out.extend_from_slice(&self.commitment);
         out.extend_from_slice(&self.nonce);
         out.extend_from_slice(&self.wrapped);
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let code = reader.u8()?;
-        let params = Params { memory_kib: reader.u32()?, passes: reader.u32()?, lanes: reader.u32()? };
-        (code == SealKind::Passphrase(params).code()).then_some(())?;
         Some(Self {
-            params,
-            salt: reader.array()?,
+            slot: Slot::read(reader)?,
             commitment: reader.array()?,
             nonce: reader.array()?,
             wrapped: reader.array()?,
@@ -183,6 +277,8 @@ impl SealedRoot {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum SealFault {
     Passphrase(PassphraseError),
+    /// Not one custodian for each share.
+    Custodians,
     Entropy(EntropyFault),
 }
 
@@ -219,7 +315,7 @@ mod tests {
     fn sealed() -> SealedRoot {
         let root = RootKey::from_key(key(1));
         let at_cost = (Params::FLOOR, [5; SALT_BYTES]);
-        SealedRoot::wrap(&root, &vault(), &key(2), at_cost, &mut SeededEntropy::new(1)).unwrap()
+        SealedRoot::under(&root, &vault(), &key(2), at_cost, &mut SeededEntropy::new(1)).unwrap()
     }
 
     fn unwrapped(sealed: &SealedRoot, vault: &VaultName, seal_key: u8) -> Result<[u8; 32], UnsealFault> {
@@ -263,5 +359,114 @@ mod tests {
         }
         assert!(unwrapped(&forged, &vault(), 2).is_ok());
         assert_eq!(unwrapped(&forged, &vault(), 3), Err(UnsealFault::OtherKey));
+    }
+
+    fn custodians(names: &[&str]) -> Vec<PrincipalId> {
+        names.iter().map(|name| PrincipalId::parse(name).unwrap()).collect()
+    }
+
+    /// Two of three, by the seed.
+    fn dealt(seed: u64) -> (Deal, SealedRoot) {
+        let mut entropy = SeededEntropy::new(seed);
+        let deal = Deal::draw(&vault().environment, 2, 3, &mut entropy).unwrap();
+        let seal = Seal::Shares { deal: &deal, custodians: &custodians(&["ann", "bob", "cyd"]) };
+        let sealed = SealedRoot::make(&RootKey::from_key(key(1)), &vault(), seal, &mut entropy).unwrap();
+        (deal, sealed)
+    }
+
+    fn shares(deal: &Deal, numbers: &[usize]) -> Vec<Share> {
+        let texts = numbers.iter().map(|number| deal.shares()[number - 1].to_text());
+        texts.map(|text| Share::parse(text.as_bytes()).unwrap()).collect()
+    }
+
+    fn by_shares(
+        sealed: &SealedRoot,
+        vault: &VaultName,
+        shares: &[Share],
+    ) -> Result<[u8; 32], CredentialFault> {
+        let seal_key = sealed.key_from(vault, Credential::Shares(shares))?;
+        Ok(*sealed.unwrap(vault, &seal_key).unwrap().key().expose())
+    }
+
+    #[test]
+    fn every_two_of_three_shares_open_and_one_alone_does_not() {
+        let (deal, sealed) = dealt(1);
+        for numbers in [&[1, 2][..], &[3, 1], &[2, 3], &[1, 2, 3]] {
+            assert_eq!(by_shares(&sealed, &vault(), &shares(&deal, numbers)), Ok([1; 32]), "{numbers:?}");
+        }
+        for numbers in [&[][..], &[1], &[2], &[3]] {
+            let too_few = ShareFault::TooFew { given: numbers.len() as u8, needed: 2 };
+            let refused = by_shares(&sealed, &vault(), &shares(&deal, numbers));
+            assert_eq!(refused, Err(CredentialFault::Share(too_few)));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_share_is_said_with_its_number() {
+        let ((deal, sealed), (older, _)) = (dealt(1), dealt(2));
+        let refused = |shares: &[Share]| match by_shares(&sealed, &vault(), shares) {
+            Err(CredentialFault::Share(fault)) => fault,
+            other => panic!("{other:?}"),
+        };
+        let mut one_older = shares(&deal, &[1]);
+        one_older.extend(shares(&older, &[2]));
+        assert_eq!(refused(&one_older), ShareFault::OtherSet(2));
+        assert_eq!(refused(&shares(&deal, &[3, 3])), ShareFault::Repeated(3));
+
+        let elsewhere = Environment::parse("prod").unwrap();
+        let foreign = Deal::draw(&elsewhere, 2, 3, &mut SeededEntropy::new(1)).unwrap();
+        assert_eq!(refused(&shares(&foreign, &[1, 2])), ShareFault::OtherEnvironment(1));
+
+        // The same set, told by its random bits, yet not what was dealt: made by hand.
+        let mut forged = Deal::draw(&vault().environment, 2, 4, &mut SeededEntropy::new(1)).unwrap();
+        forged.set = deal.set;
+        assert_eq!(refused(&shares(&forged, &[4, 1])), ShareFault::NotTheOne(4));
+        let mut forged = Deal::draw(&vault().environment, 3, 3, &mut SeededEntropy::new(1)).unwrap();
+        forged.set = deal.set;
+        assert_eq!(refused(&shares(&forged, &[1, 2])), ShareFault::NotTheOne(1));
+    }
+
+    #[test]
+    fn shares_open_no_other_vault_and_no_other_kind_of_seal() {
+        let (deal, shared) = dealt(1);
+        let renamed = VaultName { vault_id: VaultId::from_bytes([4; 16]), ..vault() };
+        let elsewhere = by_shares(&shared, &renamed, &shares(&deal, &[1, 2]));
+        assert_eq!(elsewhere, Err(CredentialFault::Share(ShareFault::NotTheOne(1))));
+        let other_kind = |sealed: &SealedRoot, given| sealed.key_from(&vault(), given).err();
+        let shares = shares(&deal, &[1, 2]);
+        assert_eq!(other_kind(&sealed(), Credential::Shares(&shares)), Some(CredentialFault::OtherKind));
+        let passphrase = Credential::Passphrase(b"correct horse battery staple");
+        assert_eq!(other_kind(&shared, passphrase), Some(CredentialFault::OtherKind));
+    }
+
+    #[test]
+    fn a_seal_of_shares_is_read_as_written_and_every_flipped_bit_of_it_refused() {
+        let (deal, sealed) = dealt(1);
+        let (mut bytes, given) = (Vec::new(), shares(&deal, &[1, 3]));
+        sealed.encode_into(&mut bytes);
+        assert_eq!(SealedRoot::read(&mut Reader::new(&bytes)), Some(sealed));
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let Some(read) = SealedRoot::read(&mut Reader::new(&flipped)) else { continue };
+            let opened = read.key_from(&vault(), Credential::Shares(&given));
+            let opened = opened.ok().and_then(|seal_key| read.unwrap(&vault(), &seal_key).ok());
+            assert!(opened.is_none(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn each_share_has_a_custodian_of_its_own() {
+        let deal = Deal::draw(&vault().environment, 2, 3, &mut SeededEntropy::new(1)).unwrap();
+        for names in [&["ann", "bob"][..], &["ann", "bob", "cyd", "dan"], &["ann", "bob", "ann"]] {
+            let seal = Seal::Shares { deal: &deal, custodians: &custodians(names) };
+            let root = RootKey::from_key(key(1));
+            let refused = SealedRoot::make(&root, &vault(), seal, &mut SeededEntropy::new(1));
+            assert_eq!(refused, Err(SealFault::Custodians));
+        }
+        let (_, sealed) = dealt(1);
+        let SealKind::Shares(set) = sealed.kind() else { panic!("another kind") };
+        let named: Vec<_> = set.custodians().map(|(number, name)| (number, name.as_str())).collect();
+        assert_eq!((set.threshold(), named), (2, vec![(1, "ann"), (2, "bob"), (3, "cyd")]));
     }
 }

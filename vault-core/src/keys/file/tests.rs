@@ -18,7 +18,8 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::crypto::SeededEntropy;
 use crate::crypto::passphrase::{Params, SALT_BYTES};
-use crate::data::{Class, TenantId};
+use crate::data::{Class, PrincipalId, TenantId};
+use crate::keys::Deal;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
 const PASSPHRASE: &[u8] = b"correct horse battery staple";
@@ -51,7 +52,7 @@ fn keyring(seed: u64, versions: u32) -> Keyring {
 fn file_under(seal: u8, keyring: &Keyring) -> Vec<u8> {
     let mut entropy = SeededEntropy::new(keyring.generation());
     let at_cost = (Params::FLOOR, [seal; SALT_BYTES]);
-    let sealed = SealedRoot::wrap(&root(), &name_of(keyring), &key(seal), at_cost, &mut entropy).unwrap();
+    let sealed = SealedRoot::under(&root(), &name_of(keyring), &key(seal), at_cost, &mut entropy).unwrap();
     encode(keyring, &root(), &sealed, &mut entropy).unwrap()
 }
 
@@ -95,7 +96,7 @@ fn twice(bytes: &[u8]) -> [Option<Vec<u8>>; 2] {
 }
 
 fn open_under(folder: &KeyringFolder, seal: u8) -> Result<(u64, Vec<u8>), OpenError> {
-    folder.open_by(|_| Ok(key(seal))).map(|(_, keyring)| content(&keyring))
+    folder.open_by(|_, _| Ok(key(seal))).map(|(_, keyring)| content(&keyring))
 }
 
 fn open(folder: &KeyringFolder) -> Result<(u64, Vec<u8>), OpenError> {
@@ -140,13 +141,13 @@ fn a_passphrase_seals_and_opens() {
     assert_eq!(folder.create(&keyring, &root(), seal, &mut entropy), Err(SaveError::Exists));
 
     let before = copies(&folder);
-    let wrong = folder.open(b"correct horse battery stable").err();
+    let wrong = folder.open(Credential::Passphrase(b"correct horse battery stable")).err();
     assert_eq!(wrong, Some(OpenError::WrongPassphrase));
     assert_eq!(copies(&folder), before);
 
     keyring.ensure_class(&acme(), Class::Ssn, &mut entropy, NOW).unwrap();
     folder.save(&root(), &keyring, &mut entropy).unwrap();
-    let (opened_root, opened) = folder.open(PASSPHRASE).unwrap();
+    let (opened_root, opened) = folder.open(Credential::Passphrase(PASSPHRASE)).unwrap();
     assert_eq!(opened_root.key().expose(), root().key().expose());
     assert_eq!(content(&opened), content(&keyring));
     let token = keyring.mint(Class::Pan, &mut entropy).unwrap();
@@ -173,7 +174,7 @@ fn a_seal_that_does_not_suit_writes_nothing() {
 fn lengths_that_no_seal_has_are_no_passphrase() {
     let good = file(&keyring(1, 1));
     let (_parent, folder) = folder_of([Some(&good), Some(&good)]);
-    assert_eq!(folder.open(b"short").err(), Some(OpenError::WrongPassphrase));
+    assert_eq!(folder.open(Credential::Passphrase(b"short")).err(), Some(OpenError::WrongPassphrase));
 }
 
 #[test]
@@ -187,7 +188,7 @@ fn parameters_outside_the_bounds_are_refused_before_the_passphrase_is_hashed() {
         forged[memory_at..memory_at + 4].copy_from_slice(&u32::to_be_bytes(memory_kib));
         let forged = with_checksum(forged);
         let (_parent, folder) = folder_of([Some(&forged), Some(&forged)]);
-        assert_eq!(folder.open(PASSPHRASE).err(), Some(error));
+        assert_eq!(folder.open(Credential::Passphrase(PASSPHRASE)).err(), Some(error));
     }
 }
 
@@ -409,4 +410,83 @@ fn the_file_is_the_documented_one() {
     let bytes = encode(&keyring, &root(), &sealed, &mut entropy).unwrap();
     crate::data::documents::shows("keyring.md", &body::encode(&keyring));
     crate::data::documents::shows("keyring.md", &bytes);
+}
+
+/// A deal, and how it seals.
+fn deal(seed: u64) -> (Deal, Vec<PrincipalId>) {
+    let environment = Environment::parse("test").unwrap();
+    let deal = Deal::draw(&environment, 2, 2, &mut SeededEntropy::new(seed)).unwrap();
+    (deal, ["ann", "bob"].map(|name| PrincipalId::parse(name).unwrap()).to_vec())
+}
+
+fn all_shares(deal: &Deal) -> Vec<Share> {
+    deal.shares().iter().map(|share| Share::parse(share.to_text().as_bytes()).unwrap()).collect()
+}
+
+#[test]
+fn a_keyring_is_sealed_anew_under_another_root() {
+    let good = file(&keyring(1, 2));
+    let (_parent, folder) = folder_of([Some(&good), Some(&good)]);
+    let (first, custodians) = deal(1);
+    let seal = Seal::Shares { deal: &first, custodians: &custodians };
+    let root_of = |byte| RootKey::from_key(key(byte));
+    folder.reseal(&root(), keyring(1, 2), &root_of(201), seal, &mut SeededEntropy::new(2)).unwrap();
+
+    let (new_root, opened) = folder.open(Credential::Shares(&all_shares(&first))).unwrap();
+    assert_eq!(new_root.key().expose(), &[201; 32]);
+    assert_eq!(
+        (opened.generation(), content(&opened).1),
+        (keyring(1, 2).generation() + 1, content(&keyring(1, 2)).1)
+    );
+    assert!(folder.describe().unwrap().copies_agree);
+    assert_eq!(folder.open_by(|_, _| Ok(key(1))).err(), Some(OpenError::Damaged), "the old seal key");
+    assert_eq!(save(&folder, &keyring(1, 4)), Err(SaveError::Damaged), "the old root key");
+
+    // Shares for shares: the old ones are told to be of another set.
+    let (second, custodians) = deal(2);
+    let seal = Seal::Shares { deal: &second, custodians: &custodians };
+    folder.reseal(&new_root, opened, &root_of(202), seal, &mut SeededEntropy::new(3)).unwrap();
+    let old = folder.open(Credential::Shares(&all_shares(&first))).err();
+    assert_eq!(old, Some(OpenError::Share(ShareFault::OtherSet(1))));
+    assert!(folder.open(Credential::Shares(&all_shares(&second))).is_ok());
+}
+
+#[test]
+fn a_reseal_that_is_cut_anywhere_leaves_the_old_seal_or_the_new() {
+    let old_file = file(&keyring(1, 2));
+    let (deal, custodians) = deal(1);
+    let seal = Seal::Shares { deal: &deal, custodians: &custodians };
+    let new_root = || RootKey::from_key(key(201));
+    for blocked in [0, 1] {
+        let (_parent, folder) = folder_of([Some(&old_file), Some(&old_file)]);
+        // The place that cannot be written stands for the cut: before the first copy, or between the two.
+        fs::create_dir(disk::unfinished(&folder.copy(blocked))).unwrap();
+        let cut = folder.reseal(&root(), keyring(1, 2), &new_root(), seal, &mut SeededEntropy::new(2));
+        assert!(matches!(cut, Err(SaveError::Io(_))));
+        fs::remove_dir(disk::unfinished(&folder.copy(blocked))).unwrap();
+        let is_new = copies(&folder)[1 - blocked].as_ref() != Some(&old_file);
+        assert_eq!(is_new, blocked == 0, "the copy at 1 is written first");
+        if is_new {
+            assert!(folder.open(Credential::Shares(&all_shares(&deal))).is_ok());
+            assert!(folder.describe().unwrap().copies_agree, "the old copy is replaced");
+        } else {
+            assert_eq!(open(&folder), Ok(content(&keyring(1, 2))));
+        }
+    }
+}
+
+#[test]
+fn a_reseal_that_does_not_suit_writes_nothing() {
+    let good = file(&keyring(1, 2));
+    let (_parent, folder) = folder_of([Some(&good), Some(&good)]);
+    let (deal, custodians) = deal(1);
+    let seal = Seal::Shares { deal: &deal, custodians: &custodians };
+    let none = Seal::Shares { deal: &deal, custodians: &[] };
+    let reseal = |from: &RootKey, keyring, seal| {
+        folder.reseal(from, keyring, &RootKey::from_key(key(201)), seal, &mut SeededEntropy::new(2))
+    };
+    assert_eq!(reseal(&root(), keyring(1, 1), seal), Err(SaveError::Stale), "changed since it was opened");
+    assert_eq!(reseal(&RootKey::from_key(key(7)), keyring(1, 2), seal), Err(SaveError::Damaged));
+    assert_eq!(reseal(&root(), keyring(1, 2), none), Err(SaveError::Custodians));
+    assert_eq!(copies(&folder), twice(&good));
 }
