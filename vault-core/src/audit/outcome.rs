@@ -1,6 +1,6 @@
 //! What was done and how it ended, as codes that never change their meaning.
 
-use crate::error::{Error, Exhausted, Invalid, State};
+use crate::error::{CeremonyFault, Error, Exhausted, Invalid, State};
 use crate::policy::Right;
 
 macro_rules! actions {
@@ -80,6 +80,18 @@ actions! {
     LogOpened = 37, "log-opened";
     /// The daemon stopped writing this log in good order.
     LogClosed = 38, "log-closed";
+    /// A custodian began a ceremony; the note names it.
+    CeremonyBegun = 48, "ceremony-begun";
+    /// A custodian gave a share to a ceremony; the note names both.
+    ShareGiven = 49, "share-given";
+    /// A custodian cancelled a ceremony.
+    CeremonyCancelled = 50, "ceremony-cancelled";
+    /// A ceremony ended because its time was over.
+    CeremonyExpired = 51, "ceremony-expired";
+    /// An operator with what opens the vault began to seal it anew.
+    ResealBegun = 52, "reseal-begun";
+    /// The vault has another root key under another seal.
+    Resealed = 53, "resealed";
 }
 
 impl Action {
@@ -135,6 +147,8 @@ pub enum Outcome {
     WrongPassphrase,
     /// The keyring is missing, damaged, of another vault or below the compiled-in floor.
     KeyringUnusable,
+    /// A step of a ceremony did not fit, or its share.
+    Ceremony(CeremonyFault),
 }
 
 impl Outcome {
@@ -155,6 +169,7 @@ impl Outcome {
             Self::Bug => "BUG",
             Self::WrongPassphrase => "WRONG_PASSPHRASE",
             Self::KeyringUnusable => "KEYRING_UNUSABLE",
+            Self::Ceremony(fault) => fault.reason(),
         }
     }
 
@@ -174,6 +189,7 @@ impl Outcome {
             Error::IdempotencyKeyReused => Self::IdempotencyKeyReused,
             Error::State(State::NoIndex) => Self::NoIndex,
             Error::State(State::TokenInactive) => Self::TokenInactive,
+            Error::Ceremony(fault) => Self::Ceremony(*fault),
             Error::Corrupt => Self::Corrupt,
             Error::Bug => Self::Bug,
             Error::Exhausted(Exhausted::Busy)
@@ -183,7 +199,8 @@ impl Outcome {
         })
     }
 
-    /// The two bytes in the encoded entry: the code, and which rule of [`Invalid`] was broken or 0.
+    /// The two bytes in the encoded entry: the code, and which rule of [`Invalid`] was broken, which
+    /// [`CeremonyFault`] it was, or 0.
     pub const fn code(self) -> [u8; 2] {
         match self {
             Self::Done => [1, 0],
@@ -200,11 +217,12 @@ impl Outcome {
             Self::Bug => [24, 0],
             Self::WrongPassphrase => [32, 0],
             Self::KeyringUnusable => [33, 0],
+            Self::Ceremony(fault) => [48, fault as u8],
         }
     }
 
     /// The outcome of two bytes; `None` for bytes that no release ever wrote.
-    pub const fn from_code(code: [u8; 2]) -> Option<Self> {
+    pub fn from_code(code: [u8; 2]) -> Option<Self> {
         Some(match code {
             [1, 0] => Self::Done,
             [2, 0] => Self::Replayed,
@@ -223,6 +241,7 @@ impl Outcome {
             [24, 0] => Self::Bug,
             [32, 0] => Self::WrongPassphrase,
             [33, 0] => Self::KeyringUnusable,
+            [48, fault] => Self::Ceremony(CeremonyFault::from_code(fault)?),
             _ => return None,
         })
     }

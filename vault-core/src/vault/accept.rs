@@ -9,7 +9,7 @@ use crate::audit::{Action, Actor, Entry};
 use crate::clock::Timestamp;
 use crate::crypto::Entropy;
 use crate::data::CallerText;
-use crate::keys::{AnchorError, AnchorState};
+use crate::keys::{AnchorError, AnchorState, Credential};
 use crate::policy::Policy;
 
 use super::open::Vault;
@@ -58,13 +58,13 @@ impl SealedVault {
     /// [`AcceptError::Unstated`] unless exactly what is there was stated: nothing has changed then.
     pub fn accept_anchor(
         &self,
-        passphrase: &[u8],
+        given: Credential<'_>,
         accepted: Accepted,
         policy: Arc<Policy>,
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<(Vault, AnchorGap), AcceptError> {
-        let mut opening = self.read(passphrase)?;
+        let mut opening = self.read(given)?;
         let gap = AnchorGap::of(&opening);
         if !accepted.states(&gap) {
             return Err(AcceptError::Unstated(gap));

@@ -15,6 +15,7 @@
 
 mod accept;
 mod batch;
+mod ceremony;
 mod check;
 mod compare;
 mod detokenize;
@@ -44,6 +45,7 @@ mod tokenize;
 mod view;
 
 pub use accept::{AcceptError, Accepted, AnchorGap};
+pub use ceremony::{Ceremony, CeremonyView};
 pub use check::{CheckReport, Finding};
 pub use keep::AnchorUnwritten;
 pub use open::{Health, Vault};

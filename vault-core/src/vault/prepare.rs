@@ -136,6 +136,11 @@ impl Preparing<'_> {
                 draft.note.clone_from(reason);
                 self.plain(&request).map(Work::Granted)
             }
+            Request::Ceremony { step, refused } => {
+                draft.action = step;
+                self.plain(&request)?;
+                Err(refused.into())
+            }
             Request::Prove | Request::ReadLog | Request::Status | Request::Unseal => {
                 self.plain(&request).map(Work::Granted)
             }

@@ -1,9 +1,10 @@
 //! What can be asked of the vault. A request holds checked values only: what does not parse never gets here,
 //! except as the bad item of a batch, whose refusal is that item's outcome and entry.
 
+use crate::audit::Action;
 use crate::crypto::Purposes;
 use crate::data::{CallerText, Secret, Token, Value};
-use crate::error::Invalid;
+use crate::error::{CeremonyFault, Invalid};
 use crate::policy::Right;
 
 /// One value to be tokenized.
@@ -70,6 +71,13 @@ pub enum Request {
     /// To unseal a vault that is open: entered, and nothing changes. A sealed one is opened by
     /// [`SealedVault::unseal`](super::SealedVault::unseal).
     Unseal,
+    /// A step of a ceremony on a vault that is open: entered as it ends.
+    Ceremony {
+        /// Which step.
+        step: Action,
+        /// Why it is refused, whoever takes it.
+        refused: CeremonyFault,
+    },
     /// Permission to seal the vault, recorded before it happens.
     Seal {
         /// Why.
@@ -89,7 +97,7 @@ impl Request {
             Self::Prove => Right::Prove,
             Self::ReadLog => Right::AuditRead,
             Self::Status => Right::Status,
-            Self::Unseal => Right::Unseal,
+            Self::Unseal | Self::Ceremony { .. } => Right::Unseal,
             Self::Seal { .. } => Right::Seal,
         }
     }

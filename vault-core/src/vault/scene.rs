@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::crypto::SeededEntropy;
 use crate::crypto::passphrase::Params;
 use crate::data::Environment;
-use crate::keys::{KeyringFolder, Seal};
+use crate::keys::{Credential, KeyringFolder, Seal};
 use crate::policy::{Identity, Policy};
 use crate::store::memory::MemoryStore;
 
@@ -86,11 +86,11 @@ impl Scene {
     }
 
     pub(super) fn unseal_under(&mut self, text: &str) -> Result<Vault, UnsealError> {
-        self.sealed.unseal(PASSPHRASE, &keeper(), policy(text), self.now, &mut self.entropy)
+        self.sealed.unseal(self.passphrase(), &keeper(), policy(text), self.now, &mut self.entropy)
     }
 
-    pub(super) fn passphrase(&self) -> &'static [u8] {
-        PASSPHRASE
+    pub(super) fn passphrase(&self) -> Credential<'static> {
+        Credential::Passphrase(PASSPHRASE)
     }
 }
 

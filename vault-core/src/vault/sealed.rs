@@ -10,11 +10,12 @@ use crate::audit::{
 };
 use crate::clock::Timestamp;
 use crate::crypto::Entropy;
-use crate::data::Environment;
-use crate::error::Error;
+use crate::data::{CallerText, Environment};
+use crate::error::{CeremonyFault, Error};
 use crate::keys::{
-    AnchorError, AnchorFile, AnchorState, Keyring, KeyringFolder, OpenError, RootKey, SaveError, Seal,
-    SealDescription, UnsealAttempt, UnsealJournal, UnsealOutcome,
+    AnchorError, AnchorFile, AnchorState, CeremonyId, CeremonyStep, Credential, Keyring, KeyringFolder,
+    OpenError, RootKey, SaveError, Seal, SealDescription, ShareFault, UnsealAttempt, UnsealJournal,
+    UnsealOutcome,
 };
 use crate::policy::{Identity, Policy};
 use crate::store::{Fault, Space, Store};
@@ -57,6 +58,12 @@ pub enum UnsealError {
     /// The passphrase is not the one.
     #[error("the passphrase does not open this keyring")]
     WrongPassphrase,
+    /// Something is wrong with a share, or there are too few.
+    #[error(transparent)]
+    Share(#[from] ShareFault),
+    /// The keyring is sealed in another way than it was to be opened.
+    #[error("the vault is sealed in another way: its status says how")]
+    OtherSeal,
     /// The keyring is missing, damaged, readable by others, or below the compiled-in floor.
     #[error("the keyring cannot be used: {0}")]
     Keyring(String),
@@ -170,13 +177,13 @@ impl SealedVault {
     /// [`UnsealError`]; the vault stays sealed.
     pub fn unseal(
         &self,
-        passphrase: &[u8],
+        given: Credential<'_>,
         who: &Identity,
         policy: Arc<Policy>,
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<Vault, UnsealError> {
-        let opening = self.opening(passphrase).inspect_err(|error| self.note_failure(error, who, now))?;
+        let opening = self.opening(given).inspect_err(|error| self.note_failure(error, who, now))?;
         let mut unsealed = Entry::new(now, actor(&policy, who), Action::Unseal);
         unsealed.policy = policy.short_hash();
         let mut entries = self.attempts(&policy, now)?;
@@ -188,28 +195,83 @@ impl SealedVault {
         Ok(vault)
     }
 
+    /// Whether this opens the vault; changes nothing but a copy of the keyring that needs repair.
+    ///
+    /// # Errors
+    /// [`UnsealError`].
+    pub fn try_open(&self, given: Credential<'_>) -> Result<(), UnsealError> {
+        self.opening(given).map(drop)
+    }
+
+    /// Seals the vault anew, under another root key: the way to another passphrase or another set of shares.
+    /// Whatever opened it before opens it no more. The journal has two entries for the log: that it began,
+    /// and that it is done.
+    ///
+    /// # Errors
+    /// [`UnsealError`]; the old seal opens the vault then, unless the second journal entry failed.
+    pub fn reseal(
+        &self,
+        given: Credential<'_>,
+        seal: Seal<'_>,
+        who: &Identity,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+    ) -> Result<(), UnsealError> {
+        let opening = self.opening(given).inspect_err(|error| self.note_failure(error, who, now))?;
+        let step = CeremonyStep::default();
+        self.note_step(UnsealOutcome::ResealBegun, step, who, now)?;
+        let root = RootKey::generate(entropy).map_err(|fault| UnsealError::Keyring(fault.to_string()))?;
+        // First the anchor, which both roots read then: a crash before or after the keyring changes nothing.
+        self.anchor_of(&opening.keyring)
+            .hand_over(&opening.root, &root)
+            .map_err(|error| UnsealError::Anchor(error.to_string()))?;
+        self.folder
+            .reseal(&opening.root, opening.keyring, &root, seal, entropy)
+            .map_err(|error| UnsealError::Keyring(error.to_string()))?;
+        self.note_step(UnsealOutcome::Resealed, step, who, now)
+    }
+
     /// Notes in the journal that a caller without the right asked to unseal.
     pub fn note_denied(&self, who: &Identity, now: Timestamp) {
         self.note(UnsealOutcome::Denied, who, now);
     }
 
     fn note_failure(&self, error: &UnsealError, who: &Identity, now: Timestamp) {
-        let wrong = matches!(error, UnsealError::WrongPassphrase);
-        self.note(if wrong { UnsealOutcome::WrongPassphrase } else { UnsealOutcome::Refused }, who, now);
+        let outcome = match error {
+            UnsealError::WrongPassphrase => UnsealOutcome::WrongPassphrase,
+            UnsealError::OtherSeal => UnsealOutcome::StepRefused(CeremonyFault::OtherSeal),
+            UnsealError::Share(fault) => UnsealOutcome::StepRefused((*fault).into()),
+            _ => UnsealOutcome::Refused,
+        };
+        self.note(outcome, who, now);
     }
 
     /// The attempt is refused whether or not it can be written down.
     fn note(&self, outcome: UnsealOutcome, who: &Identity, now: Timestamp) {
-        let attempt = UnsealAttempt { at: now, identity: who.to_string(), outcome };
-        let _ = self.journal().append(&attempt);
+        let step = CeremonyStep::default();
+        let _ = self.journal().append(&UnsealAttempt { at: now, identity: who.to_string(), outcome, step });
+    }
+
+    /// Writes a step of a ceremony down: it counts only once it is written.
+    ///
+    /// # Errors
+    /// [`UnsealError::Keyring`] when the journal beside the keyring cannot be written.
+    pub fn note_step(
+        &self,
+        outcome: UnsealOutcome,
+        step: CeremonyStep,
+        who: &Identity,
+        now: Timestamp,
+    ) -> Result<(), UnsealError> {
+        let attempt = UnsealAttempt { at: now, identity: who.to_string(), outcome, step };
+        self.journal().append(&attempt).map_err(|error| UnsealError::Keyring(error.to_string()))
     }
 
     /// The journal's attempts as entries, with the time of each attempt; one entry more for those that were
     /// summed up or do not read.
     fn attempts(&self, policy: &Policy, now: Timestamp) -> Result<Vec<Entry>, UnsealError> {
         let pending = self.journal().pending().map_err(|error| UnsealError::Keyring(error.to_string()))?;
-        let mut entries: Vec<Entry> =
-            pending.attempts.iter().map(|attempt| refused(policy, attempt)).collect();
+        let mut entries: Vec<Entry> = pending.attempts.iter().map(|attempt| noted(policy, attempt)).collect();
         let lost = pending.summed.saturating_add(pending.damaged);
         if lost > 0 {
             let mut summary = Entry::new(now, Actor::Vault, Action::UnsealRefused);
@@ -229,8 +291,8 @@ impl SealedVault {
     }
 
     /// Reads everything and checks it against the anchor.
-    fn opening(&self, passphrase: &[u8]) -> Result<Opening, UnsealError> {
-        let opening = self.read(passphrase)?;
+    fn opening(&self, given: Credential<'_>) -> Result<Opening, UnsealError> {
+        let opening = self.read(given)?;
         let anchor = opening.anchor.as_ref().map_err(|problem| UnsealError::Anchor(problem.to_string()))?;
         let (found, anchored) = (opening.keyring.generation(), anchor.keyring_generation);
         if found < anchored {
@@ -250,8 +312,8 @@ impl SealedVault {
         Ok(!stored.is_empty() || anchor.logs.iter().all(|log| log.origin != ours) && !anchor.logs.is_empty())
     }
 
-    pub(super) fn read(&self, passphrase: &[u8]) -> Result<Opening, UnsealError> {
-        let (root, keyring) = self.folder.open(passphrase).map_err(keyring_error)?;
+    pub(super) fn read(&self, given: Credential<'_>) -> Result<Opening, UnsealError> {
+        let (root, keyring) = self.folder.open(given).map_err(keyring_error)?;
         let anchor = match self.anchor_of(&keyring).read(&root) {
             Err(problem) if !matches!(problem, AnchorError::Damaged | AnchorError::Missing) => {
                 return Err(UnsealError::Anchor(problem.to_string()));
@@ -366,25 +428,52 @@ pub(super) fn anchored(opening: &Opening) -> Option<TreeHead> {
     Some(TreeHead { size: log.size, root: log.root })
 }
 
-/// The entry of an attempt that the journal kept.
-fn refused(policy: &Policy, attempt: &UnsealAttempt) -> Entry {
+/// The entry of an attempt or a step that the journal kept.
+fn noted(policy: &Policy, attempt: &UnsealAttempt) -> Entry {
     let actor = match Identity::parse(&attempt.identity) {
+        _ if is_the_vaults_own(attempt.outcome) => Actor::Vault,
         Ok(who) => actor(policy, &who),
         Err(_) => Actor::Unknown { identity_hash: crate::crypto::sha256(&[attempt.identity.as_bytes()]) },
     };
-    let mut entry = Entry::new(attempt.at, actor, Action::UnsealRefused);
-    entry.outcome = match attempt.outcome {
-        UnsealOutcome::WrongPassphrase => Recorded::WrongPassphrase,
-        UnsealOutcome::Denied => Recorded::Denied,
-        UnsealOutcome::Refused => Recorded::KeyringUnusable,
-        UnsealOutcome::Opened => Recorded::Done,
+    let (action, outcome) = match attempt.outcome {
+        UnsealOutcome::WrongPassphrase => (Action::UnsealRefused, Recorded::WrongPassphrase),
+        UnsealOutcome::Denied => (Action::UnsealRefused, Recorded::Denied),
+        UnsealOutcome::Refused => (Action::UnsealRefused, Recorded::KeyringUnusable),
+        UnsealOutcome::StepRefused(fault) => (Action::UnsealRefused, Recorded::Ceremony(fault)),
+        UnsealOutcome::Opened => (Action::UnsealRefused, Recorded::Done),
+        UnsealOutcome::CeremonyBegun => (Action::CeremonyBegun, Recorded::Done),
+        UnsealOutcome::ShareGiven => (Action::ShareGiven, Recorded::Done),
+        UnsealOutcome::CeremonyCancelled => (Action::CeremonyCancelled, Recorded::Done),
+        UnsealOutcome::CeremonyExpired => (Action::CeremonyExpired, Recorded::Done),
+        UnsealOutcome::ResealBegun => (Action::ResealBegun, Recorded::Done),
+        UnsealOutcome::Resealed => (Action::Resealed, Recorded::Done),
     };
+    let mut entry = Entry::new(attempt.at, actor, action);
+    entry.outcome = outcome;
+    entry.note = note_of(attempt.step);
     entry
+}
+
+/// Steps that no caller takes: a ceremony's end by time, and what commands on the host do.
+const fn is_the_vaults_own(outcome: UnsealOutcome) -> bool {
+    matches!(outcome, UnsealOutcome::CeremonyExpired | UnsealOutcome::ResealBegun | UnsealOutcome::Resealed)
+}
+
+/// The ceremony's name and, of a share, its number.
+fn note_of(CeremonyStep { ceremony, share }: CeremonyStep) -> Option<CallerText> {
+    let text = match (ceremony == CeremonyId::default(), share) {
+        (true, _) => return None,
+        (false, 0) => ceremony.to_string(),
+        (false, share) => format!("{ceremony}:share-{share}"),
+    };
+    CallerText::of_stored(&text)
 }
 
 fn keyring_error(error: OpenError) -> UnsealError {
     match error {
         OpenError::WrongPassphrase => UnsealError::WrongPassphrase,
+        OpenError::Share(fault) => UnsealError::Share(fault),
+        OpenError::OtherSeal => UnsealError::OtherSeal,
         other => UnsealError::Keyring(other.to_string()),
     }
 }
@@ -400,4 +489,92 @@ fn log_error(fault: LogFault) -> UnsealError {
 
 fn unwritten(problem: impl std::fmt::Display) -> InitError {
     InitError::Keys(problem.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may stop loudly")]
+
+    use std::fs;
+
+    use super::super::scene::{POLICY, Scene, entries, policy};
+    use super::*;
+    use crate::data::PrincipalId;
+    use crate::keys::{Deal, Share};
+
+    fn who() -> Identity {
+        Identity::parse("uri:vaultd:test").unwrap()
+    }
+
+    fn shares(deal: &Deal) -> Vec<Share> {
+        deal.shares().iter().map(|share| Share::parse(share.to_text().as_bytes()).unwrap()).collect()
+    }
+
+    fn deal(scene: &mut Scene) -> (Deal, [PrincipalId; 2]) {
+        let environment = Environment::parse("test").unwrap();
+        let deal = Deal::draw(&environment, 2, 2, &mut scene.entropy).unwrap();
+        (deal, ["ann", "bob"].map(|name| PrincipalId::parse(name).unwrap()))
+    }
+
+    fn reseal(scene: &mut Scene, given: Credential<'_>, seal: Seal<'_>) -> Result<(), UnsealError> {
+        scene.sealed.reseal(given, seal, &who(), scene.now, &mut scene.entropy)
+    }
+
+    fn unseal(scene: &mut Scene, given: Credential<'_>) -> Result<Vault, UnsealError> {
+        scene.sealed.unseal(given, &who(), policy(POLICY), scene.now, &mut scene.entropy)
+    }
+
+    #[test]
+    fn after_a_reseal_the_vault_goes_on_under_the_new_seal_alone() {
+        let mut scene = Scene::new();
+        scene.unseal().unwrap().seal();
+        let older = scene.keyring_files();
+        let (deal, custodians) = deal(&mut scene);
+        let seal = Seal::Shares { deal: &deal, custodians: &custodians };
+        let passphrase = scene.passphrase();
+        reseal(&mut scene, passphrase, seal).unwrap();
+
+        assert!(matches!(scene.unseal(), Err(UnsealError::OtherSeal)));
+        let shares = shares(&deal);
+        let vault = unseal(&mut scene, Credential::Shares(&shares)).unwrap();
+        let actions: Vec<_> = entries(&vault).iter().map(|entry| entry.action).collect();
+        for action in [Action::ResealBegun, Action::Resealed] {
+            assert_eq!(actions.iter().filter(|entered| **entered == action).count(), 1, "{action:?}");
+        }
+        vault.seal();
+        // The anchor was written under the new root: what the old passphrase opens knows no anchor any more.
+        older.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+        assert!(matches!(scene.unseal(), Err(UnsealError::Anchor(_))));
+    }
+
+    #[test]
+    fn what_does_not_open_the_vault_does_not_seal_it_anew() {
+        let mut scene = Scene::new();
+        let before = scene.keyring_files();
+        let (deal, custodians) = deal(&mut scene);
+        let seal = Seal::Shares { deal: &deal, custodians: &custodians };
+        let wrong = Credential::Passphrase(b"correct horse battery stapler");
+        assert!(matches!(reseal(&mut scene, wrong, seal), Err(UnsealError::WrongPassphrase)));
+        let given = shares(&deal);
+        assert!(matches!(reseal(&mut scene, Credential::Shares(&given), seal), Err(UnsealError::OtherSeal)));
+        let after = scene.keyring_files();
+        let journal = |path: &Path| path.ends_with(UNSEAL_JOURNAL);
+        assert!(after.iter().filter(|(path, _)| !journal(path)).all(|file| before.contains(file)));
+        scene.unseal().unwrap();
+    }
+
+    #[test]
+    fn a_reseal_that_ends_before_the_keyring_leaves_the_old_seal() {
+        let mut scene = Scene::new();
+        scene.unseal().unwrap().seal();
+        let older = scene.keyring_files();
+        let (deal, custodians) = deal(&mut scene);
+        let seal = Seal::Shares { deal: &deal, custodians: &custodians };
+        let passphrase = scene.passphrase();
+        reseal(&mut scene, passphrase, seal).unwrap();
+        // As if it had been cut between anchor and keyring.
+        older.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+        scene.unseal().unwrap().seal();
+        scene.unseal().unwrap();
+    }
 }

@@ -8,7 +8,7 @@ use super::super::{Action, Actor, Entry, LogFault, Outcome, leaf_hash};
 use super::{bare_entry, full_entry};
 use crate::clock::Timestamp;
 use crate::data::{CallerText, Class, PrincipalId, PurposeId, RecipientId, TenantId, Token};
-use crate::error::{Error, Exhausted, Invalid, State, Unavailable};
+use crate::error::{CeremonyFault, Error, Exhausted, Invalid, State, Unavailable};
 
 const NAME: &str = "[a-z0-9][a-z0-9-]{0,31}";
 const TEXT: &str = "[A-Za-z._:/-]{1,64}";
@@ -190,11 +190,17 @@ fn codes_never_change() {
             (36, "quota-summary"),
             (37, "log-opened"),
             (38, "log-closed"),
+            (48, "ceremony-begun"),
+            (49, "share-given"),
+            (50, "ceremony-cancelled"),
+            (51, "ceremony-expired"),
+            (52, "reseal-begun"),
+            (53, "resealed"),
         ]
     );
     let outcomes: Vec<_> = all_outcomes()
         .into_iter()
-        .filter(|outcome| !matches!(outcome, Outcome::Invalid(_)))
+        .filter(|outcome| !matches!(outcome, Outcome::Invalid(_) | Outcome::Ceremony(_)))
         .map(|outcome| (outcome.code()[0], outcome.reason()))
         .collect();
     assert_eq!(
@@ -217,6 +223,8 @@ fn codes_never_change() {
     );
     assert_eq!(Outcome::Invalid(Invalid::PanLuhn).code(), [19, 2]);
     assert_eq!(Outcome::Invalid(Invalid::PassphraseLength).code(), [19, 19]);
+    let ceremonies: Vec<_> = CeremonyFault::ALL.map(|fault| Outcome::Ceremony(fault).code()).to_vec();
+    assert_eq!(ceremonies, (1..=11).map(|fault| [48, fault]).collect::<Vec<_>>());
 }
 
 #[test]
@@ -242,6 +250,7 @@ fn refusals_keep_their_reason() {
         Error::IdempotencyKeyReused,
         Error::State(State::NoIndex),
         Error::State(State::TokenInactive),
+        Error::Ceremony(CeremonyFault::ShareWrong),
         Error::Corrupt,
         Error::Bug,
     ];
