@@ -7,7 +7,9 @@ use crate::v1;
 /// The messages with a derived `Debug`: only the vault writes them, and they carry no value, no token and no
 /// caller-given text. A message not listed here is generated without `Debug` and gets the one below.
 pub const PRINTABLE: &[&str] = &[
+    "Ceremony",
     "GetCheckpointResponse",
+    "GivenShare",
     "ProveConsistencyResponse",
     "ProveInclusionResponse",
     "Receipt",
@@ -37,6 +39,8 @@ name_only! {
     v1::BatchTokenizeRequest => "BatchTokenizeRequest",
     v1::BatchTokenizeResponse => "BatchTokenizeResponse",
     v1::BatchTokenizeResult => "BatchTokenizeResult",
+    v1::BeginCeremonyRequest => "BeginCeremonyRequest",
+    v1::CancelCeremonyRequest => "CancelCeremonyRequest",
     v1::Card => "Card",
     v1::CompareLastFourRequest => "CompareLastFourRequest",
     v1::CompareLastFourResponse => "CompareLastFourResponse",
@@ -58,6 +62,7 @@ name_only! {
     v1::ProveInclusionRequest => "ProveInclusionRequest",
     v1::SealRequest => "SealRequest",
     v1::Ssn => "Ssn",
+    v1::SubmitShareRequest => "SubmitShareRequest",
     v1::TokenizeRequest => "TokenizeRequest",
     v1::TokenizeResponse => "TokenizeResponse",
     v1::UnsealRequest => "UnsealRequest",

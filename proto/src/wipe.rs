@@ -7,7 +7,7 @@
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::v1::{Card, CompareLastFourRequest, Expiry, Ssn, UnsealRequest};
+use crate::v1::{Card, CompareLastFourRequest, Expiry, Ssn, SubmitShareRequest, UnsealRequest};
 
 macro_rules! wiped {
     ($($message:ident { $($field:ident),* })*) => {
@@ -36,6 +36,7 @@ wiped! {
     Card { pan, expiry, cardholder_name }
     CompareLastFourRequest { last_four }
     Ssn { number }
+    SubmitShareRequest { share }
     UnsealRequest { passphrase }
 }
 
