@@ -1436,6 +1436,112 @@ pub struct UnsealRequest {
     #[prost(bytes = "vec", tag = "1")]
     pub passphrase: ::prost::alloc::vec::Vec<u8>,
 }
+/// Begins a ceremony.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct BeginCeremonyRequest {}
+/// Gives a share.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct SubmitShareRequest {
+    /// Required. The ceremony that the share is for, as BeginCeremony or the status names it. A share is given to no
+    /// other, not even to one that was begun since.
+    #[prost(string, tag = "1")]
+    pub ceremony: ::prost::alloc::string::String,
+    /// SENSITIVE. Required. The share's text, at most 160 bytes: `vaultshare1_` and what follows.
+    #[prost(bytes = "vec", tag = "2")]
+    pub share: ::prost::alloc::vec::Vec<u8>,
+}
+/// Ends a ceremony.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct CancelCeremonyRequest {
+    /// Required. The ceremony, as BeginCeremony or the status names it.
+    #[prost(string, tag = "1")]
+    pub ceremony: ::prost::alloc::string::String,
+}
+/// A gathering of shares.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Ceremony {
+    /// Always set. Its name: 12 letters.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Always set.
+    #[prost(enumeration = "ceremony::State", tag = "2")]
+    pub state: i32,
+    /// Always set. The principal who began it.
+    #[prost(string, tag = "3")]
+    pub begun_by: ::prost::alloc::string::String,
+    /// Always set. When it ends by itself.
+    #[prost(message, optional, tag = "4")]
+    pub end_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Always set. How many shares are needed.
+    #[prost(uint32, tag = "5")]
+    pub shares_needed: u32,
+    /// Who gave which share, in order.
+    #[prost(message, repeated, tag = "6")]
+    pub given: ::prost::alloc::vec::Vec<GivenShare>,
+}
+/// Nested message and enum types in `Ceremony`.
+pub mod ceremony {
+    /// How far it is.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum State {
+        /// Never sent.
+        Unspecified = 0,
+        /// Shares are missing.
+        Open = 1,
+        /// Enough shares were there, and the vault is unsealed.
+        Complete = 2,
+        /// A custodian ended it.
+        Cancelled = 3,
+    }
+    impl State {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "STATE_UNSPECIFIED",
+                Self::Open => "OPEN",
+                Self::Complete => "COMPLETE",
+                Self::Cancelled => "CANCELLED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STATE_UNSPECIFIED" => Some(Self::Unspecified),
+                "OPEN" => Some(Self::Open),
+                "COMPLETE" => Some(Self::Complete),
+                "CANCELLED" => Some(Self::Cancelled),
+                _ => None,
+            }
+        }
+    }
+}
+/// A share that is there, without the share.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GivenShare {
+    /// Always set. The principal who gave it.
+    #[prost(string, tag = "1")]
+    pub custodian: ::prost::alloc::string::String,
+    /// Always set. Its number.
+    #[prost(uint32, tag = "2")]
+    pub number: u32,
+}
 /// Closes the vault.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
@@ -1445,7 +1551,7 @@ pub struct SealRequest {
     pub reason: ::prost::alloc::string::String,
 }
 /// The state of the vault.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct VaultStatus {
     /// Always set.
     #[prost(enumeration = "vault_status::State", tag = "1")]
@@ -1456,7 +1562,7 @@ pub struct VaultStatus {
     /// Always set. The vault's own identity: 32 hexadecimal digits.
     #[prost(string, tag = "3")]
     pub vault_id: ::prost::alloc::string::String,
-    /// Always set. How the root key is unwrapped: `passphrase`.
+    /// Always set. How the root key is unwrapped: `passphrase` or `shares`.
     #[prost(string, tag = "4")]
     pub seal_kind: ::prost::alloc::string::String,
     /// Always set. For people: what this kind of seal does and does not protect against.
@@ -1478,6 +1584,15 @@ pub struct VaultStatus {
     /// Always set. The storage engine: `fjall`, `sled` or `memory`.
     #[prost(string, tag = "10")]
     pub store_kind: ::prost::alloc::string::String,
+    /// Set where the vault is sealed by shares. How many of them are needed.
+    #[prost(uint32, tag = "11")]
+    pub shares_needed: u32,
+    /// Set where the vault is sealed by shares. Whose they are, by number from 1.
+    #[prost(string, repeated, tag = "12")]
+    pub custodians: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Set while a ceremony is open.
+    #[prost(message, optional, tag = "13")]
+    pub ceremony: ::core::option::Option<Ceremony>,
 }
 /// Nested message and enum types in `VaultStatus`.
 pub mod vault_status {
@@ -1633,7 +1748,7 @@ pub mod custody_client {
             self.inner.unary(req, path, codec).await
         }
         /// Unwraps the keys with the passphrase. Every attempt is recorded. On an unsealed vault it changes nothing and
-        /// answers with the status. Right: unseal.
+        /// answers with the status. A vault that is sealed by shares refuses it. Right: unseal.
         pub async fn unseal(
             &mut self,
             request: impl tonic::IntoRequest<super::UnsealRequest>,
@@ -1650,6 +1765,74 @@ pub mod custody_client {
             let path = http::uri::PathAndQuery::from_static("/vault.v1.Custody/Unseal");
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("vault.v1.Custody", "Unseal"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Begins to gather shares of custodians, to open a vault that is sealed by shares. One ceremony at a time; it
+        /// ends by itself after 30 minutes, and nothing has changed then. Right: unseal.
+        pub async fn begin_ceremony(
+            &mut self,
+            request: impl tonic::IntoRequest<super::BeginCeremonyRequest>,
+        ) -> std::result::Result<tonic::Response<super::Ceremony>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vault.v1.Custody/BeginCeremony",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vault.v1.Custody", "BeginCeremony"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Gives the caller's share to the open ceremony. The share that makes them enough opens the vault. One custodian
+        /// gives one share. Every attempt is recorded. Right: unseal.
+        pub async fn submit_share(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SubmitShareRequest>,
+        ) -> std::result::Result<tonic::Response<super::Ceremony>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vault.v1.Custody/SubmitShare",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vault.v1.Custody", "SubmitShare"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Ends the open ceremony; the shares that were given are forgotten. Any custodian may. Right: unseal.
+        pub async fn cancel_ceremony(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CancelCeremonyRequest>,
+        ) -> std::result::Result<tonic::Response<super::Ceremony>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vault.v1.Custody/CancelCeremony",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vault.v1.Custody", "CancelCeremony"));
             self.inner.unary(req, path, codec).await
         }
         /// Finishes what is in hand, signs, writes the anchor and wipes the keys. Right: seal.
@@ -1692,11 +1875,28 @@ pub mod custody_server {
             request: tonic::Request<super::GetStatusRequest>,
         ) -> std::result::Result<tonic::Response<super::VaultStatus>, tonic::Status>;
         /// Unwraps the keys with the passphrase. Every attempt is recorded. On an unsealed vault it changes nothing and
-        /// answers with the status. Right: unseal.
+        /// answers with the status. A vault that is sealed by shares refuses it. Right: unseal.
         async fn unseal(
             &self,
             request: tonic::Request<super::UnsealRequest>,
         ) -> std::result::Result<tonic::Response<super::VaultStatus>, tonic::Status>;
+        /// Begins to gather shares of custodians, to open a vault that is sealed by shares. One ceremony at a time; it
+        /// ends by itself after 30 minutes, and nothing has changed then. Right: unseal.
+        async fn begin_ceremony(
+            &self,
+            request: tonic::Request<super::BeginCeremonyRequest>,
+        ) -> std::result::Result<tonic::Response<super::Ceremony>, tonic::Status>;
+        /// Gives the caller's share to the open ceremony. The share that makes them enough opens the vault. One custodian
+        /// gives one share. Every attempt is recorded. Right: unseal.
+        async fn submit_share(
+            &self,
+            request: tonic::Request<super::SubmitShareRequest>,
+        ) -> std::result::Result<tonic::Response<super::Ceremony>, tonic::Status>;
+        /// Ends the open ceremony; the shares that were given are forgotten. Any custodian may. Right: unseal.
+        async fn cancel_ceremony(
+            &self,
+            request: tonic::Request<super::CancelCeremonyRequest>,
+        ) -> std::result::Result<tonic::Response<super::Ceremony>, tonic::Status>;
         /// Finishes what is in hand, signs, writes the anchor and wipes the keys. Right: seal.
         async fn seal(
             &self,
@@ -1851,6 +2051,141 @@ pub mod custody_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = UnsealSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vault.v1.Custody/BeginCeremony" => {
+                    #[allow(non_camel_case_types)]
+                    struct BeginCeremonySvc<T: Custody>(pub Arc<T>);
+                    impl<
+                        T: Custody,
+                    > tonic::server::UnaryService<super::BeginCeremonyRequest>
+                    for BeginCeremonySvc<T> {
+                        type Response = super::Ceremony;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::BeginCeremonyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Custody>::begin_ceremony(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = BeginCeremonySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vault.v1.Custody/SubmitShare" => {
+                    #[allow(non_camel_case_types)]
+                    struct SubmitShareSvc<T: Custody>(pub Arc<T>);
+                    impl<
+                        T: Custody,
+                    > tonic::server::UnaryService<super::SubmitShareRequest>
+                    for SubmitShareSvc<T> {
+                        type Response = super::Ceremony;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SubmitShareRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Custody>::submit_share(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SubmitShareSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vault.v1.Custody/CancelCeremony" => {
+                    #[allow(non_camel_case_types)]
+                    struct CancelCeremonySvc<T: Custody>(pub Arc<T>);
+                    impl<
+                        T: Custody,
+                    > tonic::server::UnaryService<super::CancelCeremonyRequest>
+                    for CancelCeremonySvc<T> {
+                        type Response = super::Ceremony;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CancelCeremonyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Custody>::cancel_ceremony(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CancelCeremonySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
