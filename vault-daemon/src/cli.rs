@@ -5,14 +5,19 @@
 mod audit;
 mod dev;
 mod serve;
+mod shares;
 mod vault;
 
 use std::error::Error;
+use std::fs::File;
+use std::io::Read as _;
 use std::panic;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use vault_core::keys::{Credential, KeyringFolder, SealKind, Share, ShareSet};
+use vault_core::limits::SHARE_TEXT_BYTES_MAX;
 use vault_daemon::config::Config;
 use vault_guard::harden;
 use zeroize::Zeroizing;
@@ -33,11 +38,13 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Create the vault: keyring, anchor, first log entry. Never overwrites.
-    Init(WithPassphrase),
+    Init(vault::Init),
     /// Serve, until SIGTERM. SIGHUP reads policy and certificates again.
     Serve(WithConfig),
+    /// Seal the vault anew, with the daemon stopped: another passphrase, another set of shares.
+    Reseal(vault::Reseal),
     /// Prove the store against the audit log, with the daemon stopped.
-    Check(WithPassphrase),
+    Check(WithCredential),
     /// Say what a daemon with this configuration would do; starts nothing.
     CheckConfig(WithConfig),
     /// The audit log, offline.
@@ -58,12 +65,31 @@ struct WithConfig {
 }
 
 #[derive(Args)]
-struct WithPassphrase {
+struct WithCredential {
     #[command(flatten)]
     config: WithConfig,
     /// A file with the passphrase; else the one of the configuration; else you are asked.
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
+    /// A file with a custodian's share, where shares open the vault; once for each that is needed. Else you
+    /// are asked for them.
+    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
+    share_file: Vec<PathBuf>,
+}
+
+/// What opens the vault, as it was given.
+enum Given {
+    Passphrase(Passphrase),
+    Shares(Vec<Share>),
+}
+
+impl Given {
+    fn credential(&self) -> Credential<'_> {
+        match self {
+            Self::Passphrase(passphrase) => Credential::Passphrase(passphrase),
+            Self::Shares(shares) => Credential::Shares(shares),
+        }
+    }
 }
 
 /// Runs the command that was asked for.
@@ -79,6 +105,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match command {
         Command::Init(options) => vault::init(&options),
         Command::Serve(options) => serve::serve(&options),
+        Command::Reseal(options) => vault::reseal(&options),
         Command::Check(options) => vault::check(&options),
         Command::CheckConfig(options) => serve::check_config(&options),
         Command::Audit(command) => audit::run(&command),
@@ -110,17 +137,57 @@ impl WithConfig {
     }
 }
 
-impl WithPassphrase {
-    /// The configuration, with the passphrase from wherever it was said to be.
-    fn load(&self) -> Result<(Config, Passphrase), Box<dyn Error>> {
-        let mut config = self.config.load()?;
-        if let Some(file) = &self.passphrase_file {
-            config.seal.passphrase_file = Some(file.clone());
-        }
-        let passphrase = match config.seal.read_passphrase()? {
-            Some(passphrase) => passphrase,
-            None => Zeroizing::new(rpassword::prompt_password("Passphrase: ")?.into_bytes()),
+impl WithCredential {
+    /// The configuration, with what opens the vault from wherever it was said to be.
+    fn load(&self) -> Result<(Config, Given), Box<dyn Error>> {
+        let config = self.config.load()?;
+        let described = KeyringFolder::new(&config.vault.keyring_folder).describe();
+        // Where there is no readable keyring, opening it will say so.
+        let given = match described.map(|described| described.kind) {
+            Ok(SealKind::Shares(set)) => Given::Shares(self.shares(&set)?),
+            _ if !self.share_file.is_empty() => return Err("no shares open this vault".into()),
+            _ => Given::Passphrase(passphrase(&config, self.passphrase_file.as_ref())?),
         };
-        Ok((config, passphrase))
+        Ok((config, given))
     }
+
+    fn shares(&self, set: &ShareSet) -> Result<Vec<Share>, Box<dyn Error>> {
+        if self.passphrase_file.is_some() {
+            return Err("shares open this vault, no passphrase does".into());
+        }
+        let named = |file: &PathBuf| -> Result<Share, Box<dyn Error>> {
+            let text = secret_of(file)?;
+            Share::parse(&text).map_err(|error| format!("{}: {error}", file.display()).into())
+        };
+        if !self.share_file.is_empty() {
+            return self.share_file.iter().map(named).collect();
+        }
+        (1..=set.threshold()).map(|which| asked_share(which, set.threshold())).collect()
+    }
+}
+
+fn asked_share(which: u8, of: u8) -> Result<Share, Box<dyn Error>> {
+    let typed = rpassword::prompt_password(format!("Share {which} of {of}: "))?;
+    Ok(Share::parse(Passphrase::new(typed.into_bytes()).as_slice())?)
+}
+
+/// The passphrase of a file, of the configuration, or of whoever is asked.
+fn passphrase(config: &Config, file: Option<&PathBuf>) -> Result<Passphrase, Box<dyn Error>> {
+    let mut seal = config.seal.clone();
+    if let Some(file) = file {
+        seal.passphrase_file = Some(file.clone());
+    }
+    Ok(match seal.read_passphrase()? {
+        Some(passphrase) => passphrase,
+        None => Zeroizing::new(rpassword::prompt_password("Passphrase: ")?.into_bytes()),
+    })
+}
+
+/// What a small file holds, wiped when dropped.
+fn secret_of(file: &Path) -> Result<Passphrase, Box<dyn Error>> {
+    let mut content = Zeroizing::new(Vec::with_capacity(2 * SHARE_TEXT_BYTES_MAX));
+    let read = File::open(file)
+        .and_then(|file| file.take(2 * SHARE_TEXT_BYTES_MAX as u64).read_to_end(&mut content));
+    read.map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(content)
 }

@@ -1,7 +1,7 @@
 //! Which state the daemon's vault is in, and the ways from one to another.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,13 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use thiserror::Error;
 use vault_core::audit::VerifierKey;
 use vault_core::clock::{Clock, Timestamp};
-use vault_core::crypto::SystemEntropy;
-use vault_core::error::{Error as CoreError, State, Unavailable};
-use vault_core::keys::SealKind;
+use vault_core::crypto::{EntropyFault, SystemEntropy};
+use vault_core::data::PrincipalId;
+use vault_core::error::{CeremonyFault, Error as CoreError, State, Unavailable};
+use vault_core::keys::{CeremonyId, CeremonyStep, Credential, SealKind, Share, UnsealOutcome};
 use vault_core::policy::{Ask, Identity, Policy, Right};
 use vault_core::store::Store;
-use vault_core::vault::{Health, SealedVault, UnsealError, Vault};
+use vault_core::vault::{Ceremony, CeremonyView, Health, SealedVault, UnsealError, Vault};
 
 use crate::lane::Lane;
 
@@ -22,6 +23,8 @@ use crate::lane::Lane;
 const PAUSE_AFTER_WRONG_PASSPHRASE: Duration = Duration::from_secs(1);
 /// How long sealing waits for calls that the lane already has.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// Under which name the vault's own steps stand in the journal.
+const ITSELF: &str = "uri:vaultd:itself";
 const DRAIN_STEP: Duration = Duration::from_millis(1);
 
 /// The vault's state as a whole.
@@ -47,6 +50,12 @@ pub struct Facts {
     pub seal_kind: &'static str,
     /// What that does and does not protect against.
     pub seal_note: &'static str,
+    /// How many shares are needed; 0 where no shares open the vault.
+    pub shares_needed: u8,
+    /// Whose the shares are, by number.
+    pub custodians: Vec<PrincipalId>,
+    /// The ceremony that is open.
+    pub ceremony: Option<CeremonyView>,
     /// Grows with every change of the keyring.
     pub keyring_generation: u64,
     /// The log's name, unless sealed.
@@ -68,6 +77,12 @@ pub enum UnsealRefused {
     /// Policy does not let this caller.
     #[error("{0}")]
     Denied(CoreError),
+    /// A step of a ceremony does not fit, or its share.
+    #[error("{0}")]
+    Ceremony(#[from] CeremonyFault),
+    /// No randomness for the name of a ceremony.
+    #[error("{0}")]
+    Entropy(#[from] EntropyFault),
     /// The vault's own reason.
     #[error(transparent)]
     Vault(#[from] UnsealError),
@@ -82,8 +97,10 @@ pub struct Custody {
     policy: ArcSwap<Policy>,
     /// Sealing has begun: no new call is taken while the lane finishes what it has.
     closing: AtomicBool,
-    /// One unsealing, sealing or reload at a time.
+    /// One unsealing, sealing, step of a ceremony or reload at a time.
     change: Mutex<()>,
+    /// The ceremony that is open. Changed only under the lock of changes.
+    ceremony: Mutex<Option<Ceremony>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -102,6 +119,7 @@ impl Custody {
             policy: ArcSwap::new(policy),
             closing: AtomicBool::new(false),
             change: Mutex::new(()),
+            ceremony: Mutex::new(None),
             clock,
         }
     }
@@ -157,13 +175,21 @@ impl Custody {
     pub fn facts(&self) -> Result<Facts, UnsealError> {
         let described = self.sealed.describe()?;
         let open = self.open();
-        let (kind, note) = seal_words(described.kind);
+        let (shares_needed, custodians) = match &described.kind {
+            SealKind::Passphrase(_) => (0, Vec::new()),
+            SealKind::Shares(set) => {
+                (set.threshold(), set.custodians().map(|(_, name)| name.clone()).collect())
+            }
+        };
         Ok(Facts {
             standing: self.standing(),
             environment: described.environment.to_string(),
             vault_id: described.vault_id.to_string(),
-            seal_kind: kind,
-            seal_note: note,
+            seal_kind: described.kind.as_str(),
+            seal_note: seal_note(&described.kind),
+            shares_needed,
+            custodians,
+            ceremony: self.ceremony().as_ref().map(Ceremony::view),
             keyring_generation: described.generation,
             log_origin: open.as_ref().map(|vault| vault.origin().as_str().to_owned()),
             log_size: open.as_ref().map(|vault| vault.tree_head().size),
@@ -182,21 +208,19 @@ impl Custody {
     /// # Errors
     /// [`UnsealRefused`]; after a wrong passphrase only after a pause of a second.
     pub fn unseal(&self, passphrase: &[u8], who: &Identity) -> Result<(), UnsealRefused> {
-        let _change = match self.change.try_lock() {
-            Ok(guard) => guard,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(UnsealRefused::Busy),
-        };
-        if let Err(denied) = self.decide(who, Right::Unseal) {
-            self.sealed.note_denied(who, self.now());
-            return Err(UnsealRefused::Denied(denied));
-        }
+        let _change = self.begin_change()?;
+        self.decide_sealed(who)?;
         if self.open.load().is_some() {
             return Ok(());
         }
+        self.unseal_by(Credential::Passphrase(passphrase), who)
+    }
+
+    /// Unseals with what the seal asks for. The lock of changes is held.
+    fn unseal_by(&self, given: Credential<'_>, who: &Identity) -> Result<(), UnsealRefused> {
         let policy = self.policy.load_full();
         let mut entropy = SystemEntropy::new();
-        match self.sealed.unseal(passphrase, who, policy, self.now(), &mut entropy) {
+        match self.sealed.unseal(given, who, policy, self.now(), &mut entropy) {
             Ok(vault) => {
                 self.install(vault);
                 Ok(())
@@ -208,6 +232,139 @@ impl Custody {
                 Err(error.into())
             }
         }
+    }
+
+    /// The lock of changes, unless somebody holds it.
+    fn begin_change(&self) -> Result<MutexGuard<'_, ()>, UnsealRefused> {
+        match self.change.try_lock() {
+            Ok(guard) => Ok(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(UnsealRefused::Busy),
+        }
+    }
+
+    /// Decides about unsealing where there may be no log; a refusal is written down.
+    fn decide_sealed(&self, who: &Identity) -> Result<(), UnsealRefused> {
+        self.decide(who, Right::Unseal).map_err(|denied| {
+            self.sealed.note_denied(who, self.now());
+            UnsealRefused::Denied(denied)
+        })
+    }
+
+    /// Begins to gather shares for a sealed vault.
+    ///
+    /// # Errors
+    /// [`UnsealRefused`]; [`CeremonyFault::AlreadyOpen`] to whoever comes second.
+    pub fn begin_ceremony(&self, who: &Identity) -> Result<CeremonyView, UnsealRefused> {
+        let (_change, by) = self.begin_step(who)?;
+        let mut open = self.ceremony();
+        let begun = match (self.open.load().is_some(), open.is_some()) {
+            (true, _) => Err(CeremonyFault::Unsealed),
+            (false, true) => Err(CeremonyFault::AlreadyOpen),
+            (false, false) => {
+                let id = CeremonyId::draw(&mut SystemEntropy::new())?;
+                Ceremony::begin(&self.sealed.describe()?, id, by, self.now())
+            }
+        };
+        let begun = begun.map_err(|fault| self.refuse_step(fault, CeremonyStep::default(), who))?;
+        self.sealed.note_step(UnsealOutcome::CeremonyBegun, begun.step(0), who, self.now())?;
+        let view = begun.view();
+        *open = Some(begun);
+        Ok(view)
+    }
+
+    /// Takes a share for the open ceremony; the one that makes them enough unseals the vault. `true` then.
+    ///
+    /// # Errors
+    /// [`UnsealRefused`]. Where enough shares are there and the vault stays sealed all the same, the ceremony
+    /// is over: for whatever reason it is, more shares do not help.
+    pub fn submit_share(
+        &self,
+        ceremony: &str,
+        share: Result<Share, CeremonyFault>,
+        who: &Identity,
+    ) -> Result<(CeremonyView, bool), UnsealRefused> {
+        let (_change, by) = self.begin_step(who)?;
+        let mut open = self.ceremony();
+        let Some(gathering) = open.as_mut().filter(|open| open.is_named(ceremony)) else {
+            return Err(self.refuse_step(CeremonyFault::NotOpen, CeremonyStep::default(), who));
+        };
+        gathering.keep_only(|giver| self.may_unseal(giver));
+        let number = share.as_ref().map_or(0, |share| share.label().number);
+        let step = gathering.step(number);
+        let described = self.sealed.describe()?;
+        if let Err(fault) = share.and_then(|share| gathering.give(by.clone(), share, &described)) {
+            return Err(self.refuse_step(fault, step, who));
+        }
+        if let Err(unwritten) = self.sealed.note_step(UnsealOutcome::ShareGiven, step, who, self.now()) {
+            gathering.keep_only(|giver| *giver != by);
+            return Err(unwritten.into());
+        }
+        let view = gathering.view();
+        let Some(complete) = open.take_if(|open| open.is_complete()) else { return Ok((view, false)) };
+        self.unseal_by(Credential::Shares(&complete.into_shares()), who)?;
+        Ok((view, true))
+    }
+
+    /// Ends the open ceremony, and forgets what was given.
+    ///
+    /// # Errors
+    /// [`UnsealRefused`].
+    pub fn cancel_ceremony(&self, ceremony: &str, who: &Identity) -> Result<CeremonyView, UnsealRefused> {
+        let (_change, _) = self.begin_step(who)?;
+        let mut open = self.ceremony();
+        let Some(cancelled) = open.as_ref().filter(|open| open.is_named(ceremony)) else {
+            return Err(self.refuse_step(CeremonyFault::NotOpen, CeremonyStep::default(), who));
+        };
+        self.sealed.note_step(UnsealOutcome::CeremonyCancelled, cancelled.step(0), who, self.now())?;
+        let view = cancelled.view();
+        *open = None;
+        Ok(view)
+    }
+
+    /// Ends a ceremony whose time is over. Called once a second; a step that is under way goes first.
+    pub fn expire_ceremony(&self) {
+        // Looked at first without the lock of changes, which must not be busy every second for nothing.
+        if !self.ceremony().as_ref().is_some_and(|open| open.is_over(self.now())) {
+            return;
+        }
+        let Ok(_change) = self.begin_change() else { return };
+        let Some(over) = self.ceremony().take_if(|open| open.is_over(self.now())) else { return };
+        // Over all the same, whether or not it can be written down.
+        if let Ok(itself) = Identity::parse(ITSELF) {
+            let _ = self.sealed.note_step(UnsealOutcome::CeremonyExpired, over.step(0), &itself, self.now());
+        }
+    }
+
+    /// What every step of a ceremony begins with: the lock of changes, the right, the principal's name; and
+    /// no ceremony that is over.
+    fn begin_step(&self, who: &Identity) -> Result<(MutexGuard<'_, ()>, PrincipalId), UnsealRefused> {
+        self.expire_ceremony();
+        let change = self.begin_change()?;
+        self.decide_sealed(who)?;
+        let principal = self.policy.load().principal(who).map(|principal| principal.id().clone());
+        Ok((change, principal.ok_or(UnsealRefused::Denied(CoreError::Denied))?))
+    }
+
+    /// Writes down that a step was refused, and why.
+    fn refuse_step(&self, fault: CeremonyFault, step: CeremonyStep, who: &Identity) -> UnsealRefused {
+        match self.sealed.note_step(UnsealOutcome::StepRefused(fault), step, who, self.now()) {
+            Ok(()) => fault.into(),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Whether a principal has the right to unseal by the policy of now.
+    fn may_unseal(&self, principal: &PrincipalId) -> bool {
+        let policy = self.policy.load();
+        policy
+            .principals()
+            .iter()
+            .any(|known| known.id() == principal && known.rights().contains(Right::Unseal))
+    }
+
+    fn ceremony(&self) -> MutexGuard<'_, Option<Ceremony>> {
+        self.ceremony.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a vault that was just created or unsealed at start.
@@ -255,11 +412,12 @@ impl Custody {
     }
 }
 
-/// The kind of a seal, and what it does not protect against.
-const fn seal_words(kind: SealKind) -> (&'static str, &'static str) {
+/// What a kind of seal does and does not protect against.
+const fn seal_note(kind: &SealKind) -> &'static str {
     match kind {
-        SealKind::Passphrase(_) => {
-            ("passphrase", "one person who knows it opens the vault: not dual control")
+        SealKind::Passphrase(_) => "one person who knows it opens the vault: not dual control",
+        SealKind::Shares(_) => {
+            "several custodians together open the vault, and none of them alone: dual control"
         }
     }
 }

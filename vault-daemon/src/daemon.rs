@@ -9,7 +9,7 @@ use thiserror::Error;
 use vault_core::audit::Origin;
 use vault_core::clock::Clock;
 use vault_core::crypto::SystemEntropy;
-use vault_core::keys::{KeyringFolder, OpenError, Seal};
+use vault_core::keys::{Credential, KeyringFolder, OpenError, Seal};
 use vault_core::policy::{Identity, Policy, PolicyError};
 use vault_core::store::fjall::{FjallOptions, FjallStore};
 use vault_core::store::sled::{SledOptions, SledStore};
@@ -105,9 +105,9 @@ impl Site {
     ///
     /// # Errors
     /// [`UnsealError`].
-    pub fn unseal(&self, passphrase: &[u8], clock: &dyn Clock) -> Result<Vault, UnsealError> {
+    pub fn unseal(&self, given: Credential<'_>, clock: &dyn Clock) -> Result<Vault, UnsealError> {
         let policy = Arc::clone(&self.policy);
-        self.sealed.unseal(passphrase, &own_identity()?, policy, clock.now(), &mut SystemEntropy::new())
+        self.sealed.unseal(given, &own_identity()?, policy, clock.now(), &mut SystemEntropy::new())
     }
 
     /// Refuses a keyring of another environment; a vault that does not exist yet is none.
@@ -121,7 +121,11 @@ impl Site {
     }
 }
 
-fn own_identity() -> Result<Identity, UnsealError> {
+/// The name of the daemon itself, and of commands on its host.
+///
+/// # Errors
+/// Never: the name is a constant.
+pub fn own_identity() -> Result<Identity, UnsealError> {
     Identity::parse(SELF).map_err(|_| UnsealError::Keyring(OpenError::Missing.to_string()))
 }
 
@@ -164,7 +168,7 @@ impl Daemon {
         let site = Site::open(&config)?;
         site.check_environment(&config)?;
         let unsealed = match config.seal.read_passphrase()? {
-            Some(passphrase) => Some(site.unseal(&passphrase, clock.as_ref())?),
+            Some(passphrase) => Some(site.unseal(Credential::Passphrase(&passphrase), clock.as_ref())?),
             None => None,
         };
         Self::serve(config, site, unsealed, clock)

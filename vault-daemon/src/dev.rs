@@ -24,7 +24,7 @@ use thiserror::Error;
 use vault_core::clock::Clock;
 use vault_core::crypto::passphrase::Params;
 use vault_core::crypto::{Entropy, SystemEntropy};
-use vault_core::keys::Seal;
+use vault_core::keys::{Credential, Seal};
 use zeroize::Zeroizing;
 
 use crate::certificates::{Authority, CertificateError, Request, Validity};
@@ -117,7 +117,7 @@ impl DevFolder {
         let passphrase = config.seal.read_passphrase().map_err(StartError::from)?.unwrap_or_default();
         let site = Site::open(&config)?;
         let vault = if site.sealed.describe().is_ok() {
-            site.unseal(&passphrase, clock.as_ref()).map_err(StartError::from)?
+            site.unseal(Credential::Passphrase(&passphrase), clock.as_ref()).map_err(StartError::from)?
         } else {
             // The floor: a throwaway vault should start at once.
             let seal = Seal::Passphrase { passphrase: &passphrase, params: Params::FLOOR };

@@ -49,6 +49,7 @@ impl Keeper {
 
 impl Rounds {
     fn walk(&mut self) {
+        self.custody.expire_ceremony();
         let Some(vault) = self.custody.open() else { return };
         match vault.health() {
             Health::Serving => self.keep(&vault),

@@ -9,7 +9,7 @@ use vault_core::audit::{Held, Receipt, VerifierKey, verify_export};
 use vault_daemon::clock::SystemClock;
 use vault_daemon::daemon::Site;
 
-use super::{Done, WithPassphrase};
+use super::{Done, WithCredential};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -22,7 +22,7 @@ pub(super) enum Command {
 #[derive(Args)]
 pub(super) struct Export {
     #[command(flatten)]
-    vault: WithPassphrase,
+    vault: WithCredential,
     /// Where to write it; never overwrites.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -52,8 +52,8 @@ pub(super) fn run(command: &Command) -> Done {
 }
 
 fn export(options: &Export) -> Done {
-    let (config, passphrase) = options.vault.load()?;
-    let vault = Site::open(&config)?.unseal(&passphrase, &SystemClock)?;
+    let (config, given) = options.vault.load()?;
+    let vault = Site::open(&config)?.unseal(given.credential(), &SystemClock)?;
     let file = File::create_new(&options.out)?;
     let mut out = BufWriter::new(file);
     let head = vault.export_log(&mut out)?;

@@ -1,18 +1,23 @@
-//! `init`, `check` and `anchor accept`: commands on a vault that no daemon serves meanwhile.
+//! `init`, `reseal`, `check` and `anchor accept`: commands on a vault that no daemon serves meanwhile.
+
+use std::error::Error;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use vault_core::audit::VerifierKey;
 use vault_core::clock::Clock as _;
 use vault_core::crypto::SystemEntropy;
 use vault_core::crypto::passphrase::Params;
-use vault_core::data::CallerText;
-use vault_core::keys::Seal;
-use vault_core::vault::{AcceptError, Accepted, Finding};
+use vault_core::data::{CallerText, PrincipalId};
+use vault_core::keys::{Deal, Seal};
+use vault_core::vault::{AcceptError, Accepted, Finding, InitError};
 use vault_daemon::clock::SystemClock;
-use vault_daemon::daemon::Site;
+use vault_daemon::config::{Config, SealConfig};
+use vault_daemon::daemon::{Site, own_identity};
 
 use super::serve::refuse_dev;
-use super::{Done, WithPassphrase};
+use super::shares::{Custodian, custodian, deliver};
+use super::{Done, Passphrase, WithConfig, WithCredential, passphrase};
 
 /// OWASP's and RFC 9106's second choice, four times the compiled-in floor in memory: about a second.
 const SEAL_COST: Params = Params { memory_kib: 256 * 1024, passes: 4, lanes: 1 };
@@ -26,7 +31,7 @@ pub(super) enum AnchorCommand {
 #[derive(Args)]
 pub(super) struct Accept {
     #[command(flatten)]
-    vault: WithPassphrase,
+    vault: WithCredential,
     /// Entries that the log in the store has, as the refusal names them.
     #[arg(long)]
     size: u64,
@@ -39,20 +44,117 @@ pub(super) struct Accept {
     reason: String,
 }
 
-pub(super) fn init(options: &WithPassphrase) -> Done {
-    let (config, passphrase) = options.load()?;
-    refuse_dev(&config)?;
-    let seal = Seal::Passphrase { passphrase: &passphrase, params: SEAL_COST };
-    let vault = Site::open(&config)?.init(&config, seal, &SystemClock)?;
-    println!("vault {} of environment {} created", vault.vault_id(), vault.environment());
-    println!("verifier key of its log: {}", VerifierKey::new(vault.origin().clone(), vault.verifying_key()));
-    vault.seal();
-    Ok(())
+#[derive(Args)]
+pub(super) struct Init {
+    #[command(flatten)]
+    config: WithConfig,
+    /// A file with the passphrase; else the one of the configuration; else you are asked.
+    #[arg(long, value_name = "FILE", conflicts_with = "custodian")]
+    passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    shares: ByShares,
 }
 
-pub(super) fn check(options: &WithPassphrase) -> Done {
-    let (config, passphrase) = options.load()?;
-    let vault = Site::open(&config)?.unseal(&passphrase, &SystemClock)?;
+#[derive(Args)]
+struct ByShares {
+    /// Seal by shares instead, and give this custodian one: to a new file, or without one to the terminal.
+    /// Once for each custodian, 2 to 16.
+    #[arg(long, value_name = "NAME[=FILE]", value_parser = custodian, requires = "threshold")]
+    custodian: Vec<Custodian>,
+    /// How many of the shares open the vault, 2 or more.
+    #[arg(long, value_name = "N", requires = "custodian")]
+    threshold: Option<u8>,
+}
+
+#[derive(Args)]
+pub(super) struct Reseal {
+    #[command(flatten)]
+    vault: WithCredential,
+    /// A file with the new passphrase; without it and without custodians you are asked for one.
+    #[arg(long, value_name = "FILE", conflicts_with = "custodian")]
+    new_passphrase_file: Option<PathBuf>,
+    #[command(flatten)]
+    shares: ByShares,
+}
+
+pub(super) fn init(options: &Init) -> Done {
+    let config = options.config.load()?;
+    refuse_dev(&config)?;
+    let site = Site::open(&config)?;
+    if site.sealed.describe().is_ok() {
+        return Err(InitError::Exists.into());
+    }
+    options.shares.seal_with(
+        &config,
+        || passphrase(&config, options.passphrase_file.as_ref()),
+        |seal| {
+            let vault = site.init(&config, seal, &SystemClock)?;
+            println!("vault {} of environment {} created", vault.vault_id(), vault.environment());
+            let key = VerifierKey::new(vault.origin().clone(), vault.verifying_key());
+            println!("verifier key of its log: {key}");
+            vault.seal();
+            Ok(())
+        },
+    )
+}
+
+pub(super) fn reseal(options: &Reseal) -> Done {
+    let (config, given) = options.vault.load()?;
+    refuse_dev(&config)?;
+    let site = Site::open(&config)?;
+    // What does not open the vault is told before anybody is given a share.
+    site.sealed.try_open(given.credential())?;
+    options.shares.seal_with(
+        &config,
+        || new_passphrase(options.new_passphrase_file.as_ref()),
+        |seal| {
+            let (now, mut entropy) = (SystemClock.now(), SystemEntropy::new());
+            site.sealed.reseal(given.credential(), seal, &own_identity()?, now, &mut entropy)?;
+            println!("sealed anew; what opened the vault before opens it no more. Back up the keyring now");
+            Ok(())
+        },
+    )
+}
+
+impl ByShares {
+    /// Seals by shares if custodians are named, else by a passphrase. The custodians have their shares before
+    /// anything is sealed with them: what fails on the way leaves no vault that nobody can open.
+    fn seal_with(
+        &self,
+        config: &Config,
+        passphrase: impl FnOnce() -> Result<Passphrase, Box<dyn Error>>,
+        seal: impl FnOnce(Seal<'_>) -> Done,
+    ) -> Done {
+        let Some(threshold) = self.threshold else {
+            return seal(Seal::Passphrase { passphrase: &passphrase()?, params: SEAL_COST });
+        };
+        if config.seal.passphrase_file.is_some() {
+            return Err("seal.passphrase_file: shares are to open this vault, no passphrase".into());
+        }
+        let names: Vec<PrincipalId> = self.custodian.iter().map(|custodian| custodian.name.clone()).collect();
+        let count = u8::try_from(names.len()).unwrap_or(u8::MAX);
+        let deal = Deal::draw(&config.vault.environment, threshold, count, &mut SystemEntropy::new())?;
+        deliver(deal.shares(), &self.custodian)?;
+        let sealed = seal(Seal::Shares { deal: &deal, custodians: &names });
+        sealed.map_err(|error| format!("{error}; destroy the shares that were given out now").into())
+    }
+}
+
+/// Asked for twice: a mistyped one would open nothing.
+fn new_passphrase(file: Option<&PathBuf>) -> Result<Passphrase, Box<dyn Error>> {
+    if file.is_some() {
+        let seal = SealConfig { passphrase_file: file.cloned() };
+        return seal.read_passphrase()?.ok_or_else(|| "there is no new passphrase".into());
+    }
+    let ask =
+        |prompt: &str| rpassword::prompt_password(prompt).map(|typed| Passphrase::new(typed.into_bytes()));
+    let (one, other) = (ask("New passphrase: ")?, ask("Once more: ")?);
+    if one == other { Ok(one) } else { Err("the two are not the same; nothing was changed".into()) }
+}
+
+pub(super) fn check(options: &WithCredential) -> Done {
+    let (config, given) = options.load()?;
+    let vault = Site::open(&config)?.unseal(given.credential(), &SystemClock)?;
     let report = vault.check(SystemClock.now(), &mut SystemEntropy::new());
     vault.seal();
     let report = report?;
@@ -71,13 +173,13 @@ pub(super) fn check(options: &WithPassphrase) -> Done {
 
 pub(super) fn anchor(command: &AnchorCommand) -> Done {
     let AnchorCommand::Accept(options) = command;
-    let (config, passphrase) = options.vault.load()?;
+    let (config, given) = options.vault.load()?;
     let reason = CallerText::parse(&options.reason)?;
     let site = Site::open(&config)?;
     let accepted =
         Accepted { log_size: options.size, keyring_generation: options.keyring_generation, reason };
     let (now, mut entropy) = (SystemClock.now(), SystemEntropy::new());
-    match site.sealed.accept_anchor(&passphrase, accepted, site.policy, now, &mut entropy) {
+    match site.sealed.accept_anchor(given.credential(), accepted, site.policy, now, &mut entropy) {
         Ok((vault, gap)) => {
             vault.seal();
             println!("accepted: {gap}");

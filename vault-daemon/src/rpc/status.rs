@@ -8,6 +8,7 @@
 //! | Exhausted | RESOURCE_EXHAUSTED | `QUOTA`, `BUSY` |
 //! | IdempotencyKeyReused | ALREADY_EXISTS | `IDEMPOTENCY_KEY_REUSED` |
 //! | State | FAILED_PRECONDITION | `SEALED`, `TOKEN_INACTIVE`, `NO_INDEX` |
+//! | Ceremony | by fault: `ceremony_code` | `NO_CEREMONY`, `SHARE_WRONG`, … |
 //! | Unavailable | UNAVAILABLE | `STORE`, `OUTCOME_UNKNOWN` |
 //! | Corrupt | DATA_LOSS | `CORRUPT` |
 //! | DeadlineExceeded | DEADLINE_EXCEEDED | `DEADLINE_EXCEEDED` |
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
-use vault_core::error::{Error, Exhausted};
+use vault_core::error::{CeremonyFault, Error, Exhausted};
 use vault_core::vault::UnsealError;
 
 /// The domain of every `google.rpc.ErrorInfo`.
@@ -39,10 +40,26 @@ pub const fn code(error: &Error) -> Code {
         Error::Exhausted(_) => Code::ResourceExhausted,
         Error::IdempotencyKeyReused => Code::AlreadyExists,
         Error::State(_) => Code::FailedPrecondition,
+        Error::Ceremony(fault) => ceremony_code(*fault),
         Error::Unavailable(_) => Code::Unavailable,
         Error::Corrupt => Code::DataLoss,
         Error::DeadlineExceeded => Code::DeadlineExceeded,
         Error::Bug => Code::Internal,
+    }
+}
+
+const fn ceremony_code(fault: CeremonyFault) -> Code {
+    match fault {
+        CeremonyFault::OtherSeal
+        | CeremonyFault::Unsealed
+        | CeremonyFault::AlreadyOpen
+        | CeremonyFault::NotOpen
+        | CeremonyFault::SharesTooFew => Code::FailedPrecondition,
+        CeremonyFault::GaveAlready | CeremonyFault::ShareRepeated => Code::AlreadyExists,
+        CeremonyFault::ShareMalformed => Code::InvalidArgument,
+        CeremonyFault::ShareForeign | CeremonyFault::ShareOtherSet | CeremonyFault::ShareWrong => {
+            Code::PermissionDenied
+        }
     }
 }
 
@@ -70,6 +87,8 @@ fn retry_after(error: &Error) -> Option<Duration> {
 pub fn stays_sealed(error: &UnsealError) -> Status {
     let (code, reason) = match error {
         UnsealError::WrongPassphrase => (Code::PermissionDenied, "WRONG_PASSPHRASE"),
+        UnsealError::Share(fault) => return status(&Error::Ceremony((*fault).into())),
+        UnsealError::OtherSeal => return status(&Error::Ceremony(CeremonyFault::OtherSeal)),
         UnsealError::Keyring(_) => (Code::FailedPrecondition, "KEYRING_UNUSABLE"),
         UnsealError::OldKeyring { .. } => (Code::FailedPrecondition, "KEYRING_OLD"),
         UnsealError::Anchor(_) => (Code::FailedPrecondition, "ANCHOR_UNUSABLE"),

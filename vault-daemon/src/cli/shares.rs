@@ -1,0 +1,128 @@
+//! Shares on their way out to custodians, each once: to a new file of its own, or to the terminal.
+
+use std::error::Error;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use vault_core::data::PrincipalId;
+use vault_core::keys::Share;
+use zeroize::Zeroizing;
+
+use super::Done;
+
+/// Readable and writable by the owner only.
+const PRIVATE: u32 = 0o600;
+const TERMINAL: &str = "/dev/tty";
+/// Moves to the top and clears the screen with all that was scrolled off it.
+const CLEAR: &[u8] = b"\x1b[H\x1b[2J\x1b[3J";
+
+/// A custodian, and where the share goes: `NAME=FILE`, or `NAME` for the terminal.
+#[derive(Clone, Debug)]
+pub(super) struct Custodian {
+    pub(super) name: PrincipalId,
+    file: Option<PathBuf>,
+}
+
+/// Reads a custodian of the command line.
+pub(super) fn custodian(text: &str) -> Result<Custodian, String> {
+    let (name, file) = match text.split_once('=') {
+        Some((_, "")) => return Err("no file stands behind the =".to_owned()),
+        Some((name, file)) => (name, Some(PathBuf::from(file))),
+        None => (text, None),
+    };
+    let name = PrincipalId::parse(name).map_err(|error| error.to_string())?;
+    Ok(Custodian { name, file })
+}
+
+/// The custodian of one share, and the open file or terminal it goes to.
+struct Addressed<'a> {
+    custodian: &'a Custodian,
+    file: Option<File>,
+}
+
+/// Gives every share to its custodian. All files are made before anything is written to one.
+pub(super) fn deliver(shares: &[Share], custodians: &[Custodian]) -> Done {
+    let mut addressed = Vec::new();
+    for custodian in custodians {
+        addressed.push(address(custodian).inspect_err(|_| forget(&addressed))?);
+    }
+    for (share, Addressed { custodian, file }) in shares.iter().zip(addressed) {
+        let text = share.to_text();
+        match file {
+            Some(mut file) => {
+                // One write: the share is there whole or not at all.
+                file.write_all(Zeroizing::new(format!("{}\n", *text)).as_bytes())?;
+                file.sync_all()?;
+            }
+            None => show(&text, &format!("Share {} of {}", share.label().number, shares.len()), custodian)?,
+        }
+    }
+    Ok(())
+}
+
+fn address(custodian: &Custodian) -> Result<Addressed<'_>, Box<dyn Error>> {
+    let create = |path: &PathBuf| {
+        let made = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path);
+        made.map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let file = custodian.file.as_ref().map(create).transpose()?;
+    if file.is_none() {
+        terminal()?;
+    }
+    Ok(Addressed { custodian, file })
+}
+
+/// Takes away what was made for nothing: the next attempt finds its files free.
+fn forget(addressed: &[Addressed<'_>]) {
+    for file in addressed.iter().filter_map(|one| one.file.as_ref().and(one.custodian.file.as_ref())) {
+        // One that stays is empty, and named by the next attempt.
+        let _ = fs::remove_file(file);
+    }
+}
+
+/// Shows a share until its custodian can repeat it. Only a terminal will do: a pipe would keep it.
+fn show(text: &str, which: &str, custodian: &Custodian) -> Done {
+    let mut terminal = terminal()?;
+    let name = &custodian.name;
+    loop {
+        write!(
+            terminal,
+            "{which}, for {name} alone: let nobody else look on.\n\n{text}\n\n\
+             Press Enter when it is written down. "
+        )?;
+        terminal.flush()?;
+        BufReader::new(&terminal).read_line(&mut String::new())?;
+        terminal.write_all(CLEAR)?;
+        // A share that was written down wrongly is lost for ever.
+        let typed =
+            Zeroizing::new(rpassword::prompt_password(format!("{which}, once more as written down: "))?);
+        if typed.trim().eq_ignore_ascii_case(text) {
+            return Ok(());
+        }
+        writeln!(terminal, "That is not the share. Here it is again.\n")?;
+    }
+}
+
+fn terminal() -> Result<File, Box<dyn Error>> {
+    let opened = OpenOptions::new().read(true).write(true).open(TERMINAL);
+    opened.map_err(|_| "no terminal to show shares on: name a file for each custodian (NAME=FILE)".into())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may stop loudly")]
+
+    use super::custodian;
+
+    #[test]
+    fn a_custodian_is_a_name_and_perhaps_a_file() {
+        let file = |text: &str| custodian(text).unwrap().file.map(|file| file.display().to_string());
+        assert_eq!(file("ann"), None);
+        assert_eq!(file("ann=a=b.share").as_deref(), Some("a=b.share"));
+        for text in ["", "=x", "Ann", "ann=", "ann bob"] {
+            assert!(custodian(text).is_err(), "{text}");
+        }
+    }
+}
