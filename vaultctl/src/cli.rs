@@ -51,6 +51,9 @@ pub(crate) enum Command {
     Status,
     /// Give the vault its passphrase.
     Unseal(Unseal),
+    /// Ceremonies: custodians open a vault that is sealed by shares together.
+    #[command(subcommand)]
+    Custody(Custody),
     /// Close the vault: its keys are wiped until the next unseal.
     Seal(Seal),
     /// Print the completions of a shell.
@@ -248,6 +251,37 @@ pub(crate) struct Unseal {
     pub(crate) source: Source,
 }
 
+/// `custody`.
+#[derive(Subcommand)]
+pub(crate) enum Custody {
+    /// Say in which state the vault is, how it is sealed, and which ceremony is open.
+    Status,
+    /// Begin to gather shares; the answer names the ceremony to the others.
+    Begin,
+    /// Give your share to the open ceremony. The one that makes them enough opens the vault.
+    Share(Share),
+    /// End the open ceremony; what was given is forgotten.
+    Cancel(Cancel),
+}
+
+/// Options of `custody share`.
+#[derive(Args)]
+pub(crate) struct Share {
+    /// The ceremony, as whoever began it was told.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) ceremony: String,
+    #[command(flatten)]
+    pub(crate) source: Source,
+}
+
+/// Options of `custody cancel`.
+#[derive(Args)]
+pub(crate) struct Cancel {
+    /// The ceremony, as the status names it.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) ceremony: String,
+}
+
 /// Options of `seal`.
 #[derive(Args)]
 pub(crate) struct Seal {
@@ -314,6 +348,7 @@ mod tests {
             "vaultctl find 4111-1111-1111-1111",
             "vaultctl compare t 1111",
             "vaultctl unseal --passphrase=4111111111111111",
+            "vaultctl custody share --share=vaultshare1_1111",
         ] {
             let complaint = hide_numbers(&parsed(line).err().unwrap().render().to_string());
             assert!(!complaint.contains("1111"), "{complaint}");

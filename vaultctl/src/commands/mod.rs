@@ -4,6 +4,7 @@ mod audit;
 mod batch;
 mod compare;
 mod completions;
+mod custody;
 mod detokenize;
 mod find;
 mod seal;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use tonic::Request;
 use vault_proto::Connector;
 
-use crate::cli::{Audit, Cli, Command};
+use crate::cli::{Audit, Cli, Command, Custody};
 use crate::connect::Connection;
 use crate::failure::Failure;
 use crate::output::Format;
@@ -60,6 +61,10 @@ impl Session {
             Command::Audit(Audit::Verify(options)) => audit::verify::run(self, &options).await,
             Command::Status => status::run(self).await,
             Command::Unseal(options) => unseal::run(self, &options).await,
+            Command::Custody(Custody::Status) => status::run(self).await,
+            Command::Custody(Custody::Begin) => custody::begin(self).await,
+            Command::Custody(Custody::Share(options)) => custody::share(self, options).await,
+            Command::Custody(Custody::Cancel(options)) => custody::cancel(self, options).await,
             Command::Seal(options) => seal::run(self, options).await,
             Command::Completions(options) => completions::run(&options),
         }

@@ -7,7 +7,7 @@ use vault_proto::v1::{GetStatusRequest, VaultStatus};
 use crate::failure::Failure;
 use crate::output::Record;
 
-use super::{Session, timed};
+use super::{Session, custody, timed};
 
 /// Shows in which state the vault is.
 pub(super) async fn run(session: &Session) -> Result<(), Failure> {
@@ -24,12 +24,18 @@ pub(super) fn record(status: VaultStatus) -> Record {
         State::Unsealed => "unsealed",
         State::Suspended => "suspended",
     };
+    let needed = if status.shares_needed == 0 { String::new() } else { status.shares_needed.to_string() };
+    let ceremony = status.ceremony.unwrap_or_default();
     Record::new()
         .text("state", state)
         .text("environment", status.environment)
         .text("vault_id", status.vault_id)
         .text("seal_kind", status.seal_kind)
         .text("seal_note", status.seal_note)
+        .text("shares_needed", needed)
+        .text("custodians", status.custodians.join(", "))
+        .text("ceremony", ceremony.name.as_str())
+        .text("shares_given", custody::given(&ceremony))
         .count("keyring_generation", status.keyring_generation)
         .text("log_origin", status.log_origin)
         .count("log_size", status.log_size)
