@@ -6,7 +6,7 @@ use vault_proto::v1::entry::Actor;
 use crate::Cell;
 
 /// As which action each RPC is entered while there is a log.
-const ENTERED_AS: [(&str, &str); 14] = [
+const ENTERED_AS: [(&str, &str); 17] = [
     ("Tokenize", "tokenize"),
     ("Detokenize", "detokenize"),
     ("GetToken", "view"),
@@ -20,6 +20,9 @@ const ENTERED_AS: [(&str, &str); 14] = [
     ("ProveConsistency", "prove"),
     ("GetStatus", "status"),
     ("Unseal", "unseal"),
+    ("BeginCeremony", "ceremony-begun"),
+    ("SubmitShare", "share-given"),
+    ("CancelCeremony", "ceremony-cancelled"),
     ("Seal", "seal"),
 ];
 
@@ -40,6 +43,7 @@ pub(crate) fn check_entry(cell: &Cell, entered: &[Entry]) -> Result<(), String> 
     let (fits, released) = match cell.expected {
         "served" | "nothing" => (matches!(outcome, "DONE" | "EXISTING"), true),
         "denied" => (outcome == "DENIED", false),
+        "unfit" => (matches!(outcome, "UNSEALED" | "NO_CEREMONY"), false),
         "unknown" => (outcome == "UNKNOWN_TOKEN", false),
         _ => (false, false),
     };

@@ -7,9 +7,10 @@ use vault_proto::v1::custody_client::CustodyClient;
 use vault_proto::v1::tokenization_client::TokenizationClient;
 use vault_proto::v1::{
     BatchDetokenizeItem, BatchDetokenizeRequest, BatchTokenizeItem, BatchTokenizeRequest,
-    CompareLastFourRequest, DetokenizeRequest, FindByValueRequest, GetCheckpointRequest, GetStatusRequest,
-    GetTokenRequest, ListEntriesRequest, ProveConsistencyRequest, ProveInclusionRequest, Refusal,
-    SealRequest, TokenizeRequest, Value, batch_detokenize_result, batch_tokenize_result, value,
+    BeginCeremonyRequest, CancelCeremonyRequest, CompareLastFourRequest, DetokenizeRequest,
+    FindByValueRequest, GetCheckpointRequest, GetStatusRequest, GetTokenRequest, ListEntriesRequest,
+    ProveConsistencyRequest, ProveInclusionRequest, Refusal, SealRequest, SubmitShareRequest,
+    TokenizeRequest, Value, batch_detokenize_result, batch_tokenize_result, value,
 };
 
 use crate::site::{Site, Target, Whose, card};
@@ -26,6 +27,7 @@ pub(crate) async fn seen(site: &Site, principal: &str, rpc: &str, of: Whose) -> 
             log(site, principal, rpc, target).await
         }
         "GetStatus" | "Unseal" | "Seal" => custody(site, principal, rpc).await,
+        "BeginCeremony" | "SubmitShare" | "CancelCeremony" => ceremony(site, principal, rpc).await,
         _ => panic!("no call is written for {rpc}"),
     };
     match answered {
@@ -47,6 +49,7 @@ impl Refused {
             (Code::PermissionDenied, "DENIED") => "denied".to_owned(),
             (Code::NotFound, "UNKNOWN_TOKEN") => "unknown".to_owned(),
             (Code::FailedPrecondition, "SEALED") => "sealed".to_owned(),
+            (Code::FailedPrecondition, "UNSEALED" | "NO_CEREMONY" | "OTHER_SEAL") => "unfit".to_owned(),
             (code, reason) => format!("{code:?} {reason}"),
         }
     }
@@ -161,4 +164,18 @@ async fn custody(site: &Site, principal: &str, rpc: &str) -> Result<bool, Refuse
         _ => client.seal(SealRequest { reason: "table".to_owned() }).await?,
     };
     Ok(answer.get_ref().environment == "dev")
+}
+
+/// A step that is let in and finds nothing to do: this vault is sealed by a passphrase.
+async fn ceremony(site: &Site, principal: &str, rpc: &str) -> Result<bool, Refused> {
+    let mut client = CustodyClient::new(site.channel(principal));
+    let ceremony = "abcdefghijkl".to_owned();
+    match rpc {
+        "BeginCeremony" => client.begin_ceremony(BeginCeremonyRequest {}).await?,
+        "SubmitShare" => {
+            client.submit_share(SubmitShareRequest { ceremony, share: b"vaultshare1_".to_vec() }).await?
+        }
+        _ => client.cancel_ceremony(CancelCeremonyRequest { ceremony }).await?,
+    };
+    Ok(true)
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use vault_core::error::{Error, Exhausted, Invalid, State, Unavailable};
+use vault_core::error::{CeremonyFault, Error, Exhausted, Invalid, State, Unavailable};
 
 use crate::programs::clients;
 
@@ -41,6 +41,7 @@ fn the_guide_says_what_to_do_about_every_reason() {
         Error::DeadlineExceeded,
         Error::Bug,
     ];
+    let others = others.into_iter().chain(CeremonyFault::ALL.map(Error::Ceremony));
     let (guide, errors) = (guide(), Invalid::ALL.map(Error::Invalid).into_iter().chain(others));
     let rows: Vec<&str> = guide.lines().filter(|line| line.starts_with("| ")).collect();
     for reason in errors.map(|error| format!("`{}`", error.reason())) {

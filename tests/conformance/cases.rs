@@ -319,6 +319,11 @@ fn others(stage: &Stage) -> Vec<Case> {
         Case::new("backwards", consistency(2, 1), "RANGE_INVALID", Entered::Granted),
         Case::new("beyond the end", consistency(1, beyond), "RANGE_INVALID", Entered::Granted),
     ];
+    for (rpc, reason) in
+        [("BeginCeremony", "UNSEALED"), ("SubmitShare", "NO_CEREMONY"), ("CancelCeremony", "NO_CEREMONY")]
+    {
+        cases.push(Case::new("the vault is open", valid(rpc, stage), reason, Entered::Refused));
+    }
     for passphrase in ["", "fourteen bytes", &"x".repeat(1_025)] {
         let case = Case::new("a length", unseal(passphrase), "PASSPHRASE_LENGTH", Entered::No);
         cases.push(case.hiding(passphrase));

@@ -12,7 +12,7 @@ use crate::site::{Site, actor};
 use crate::{holds, logs};
 
 /// The code of every reason; what is not here is INVALID_ARGUMENT.
-const CODES: [(&str, Code); 19] = [
+const CODES: [(&str, Code); 29] = [
     ("UNKNOWN_TOKEN", Code::NotFound),
     ("DENIED", Code::PermissionDenied),
     ("WRONG_PASSPHRASE", Code::PermissionDenied),
@@ -28,6 +28,16 @@ const CODES: [(&str, Code); 19] = [
     ("ROLLED_BACK", Code::FailedPrecondition),
     ("OTHER_ORIGIN", Code::FailedPrecondition),
     ("TENANT_CHOICE", Code::FailedPrecondition),
+    ("OTHER_SEAL", Code::FailedPrecondition),
+    ("UNSEALED", Code::FailedPrecondition),
+    ("CEREMONY_OPEN", Code::FailedPrecondition),
+    ("NO_CEREMONY", Code::FailedPrecondition),
+    ("SHARES_TOO_FEW", Code::FailedPrecondition),
+    ("GAVE_ALREADY", Code::AlreadyExists),
+    ("SHARE_REPEATED", Code::AlreadyExists),
+    ("SHARE_FOREIGN", Code::PermissionDenied),
+    ("SHARE_OTHER_SET", Code::PermissionDenied),
+    ("SHARE_WRONG", Code::PermissionDenied),
     ("STORE", Code::Unavailable),
     ("OUTCOME_UNKNOWN", Code::Unavailable),
     ("CORRUPT", Code::DataLoss),

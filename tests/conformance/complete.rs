@@ -6,25 +6,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use prost::Message;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{DescriptorProto, FileDescriptorSet};
-use vault_core::error::{Error, Exhausted, Invalid, State, Unavailable};
+use vault_core::error::{CeremonyFault, Error, Exhausted, Invalid, State, Unavailable};
+use vault_core::keys::ShareFault;
 use vault_core::store::Fault;
 use vault_core::vault::UnsealError;
 use vault_daemon::rpc::status;
 
 use crate::cases::cases;
+use crate::ceremonies;
 use crate::check::code_of;
 use crate::faults::FAULTS;
 use crate::site::Stage;
 use crate::unsealing;
 
 /// Reasons that nobody can trigger from outside, and why.
-const OUT_OF_REACH: [(&str, &str); 2] = [
+const OUT_OF_REACH: [(&str, &str); 3] = [
+    ("SHARES_TOO_FEW", "only commands on the host take several shares at once"),
     ("TOKEN_INACTIVE", "no RPC deactivates a record yet"),
     ("BUG", "only a defect gives it, such as a random source that fails"),
 ];
 
 /// What a field of a request can be refused for. A field that is not here has no cases.
-const FIELDS: [(&str, &[&str]); 21] = [
+const FIELDS: [(&str, &[&str]); 23] = [
     ("value", &["FIELD_MISSING"]),
     ("card", &[]),
     ("ssn", &[]),
@@ -45,6 +48,18 @@ const FIELDS: [(&str, &[&str]); 21] = [
     ("items", &["BATCH_EMPTY", "BATCH_TOO_LARGE"]),
     ("leaf_hash", &["LEAF_HASH_MISMATCH"]),
     ("passphrase", &["PASSPHRASE_LENGTH", "WRONG_PASSPHRASE"]),
+    ("ceremony", &["NO_CEREMONY"]),
+    (
+        "share",
+        &[
+            "SHARE_MALFORMED",
+            "SHARE_FOREIGN",
+            "SHARE_OTHER_SET",
+            "SHARE_WRONG",
+            "SHARE_REPEATED",
+            "GAVE_ALREADY",
+        ],
+    ),
     ("page_size", &[]),
 ];
 const TEXT: &[&str] = &["SENSITIVE_TEXT", "SENSITIVE_AUTHENTICATION_DATA", "TEXT_MALFORMED"];
@@ -98,6 +113,7 @@ fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> BTreeSet<(S
 /// Every RPC and reason that some case triggers.
 fn triggered() -> BTreeSet<(String, String)> {
     let mut triggered = pairs(unsealing::REASONS);
+    triggered.extend(pairs(ceremonies::REASONS));
     let cases = cases(&Stage::default());
     triggered.extend(pairs(cases.iter().map(|case| (case.ask.rpc(), case.reason))));
     for fault in &FAULTS {
@@ -134,7 +150,7 @@ fn every_rpc_has_a_case_for_everything_its_fields_can_be_refused_for() {
 #[test]
 fn every_rpc_meets_every_fault_or_is_spared_by_name() {
     for fault in &FAULTS {
-        assert!(fault.rpcs().len() >= rpcs().len() - 2, "{}", fault.reason);
+        assert!(fault.rpcs().len() >= rpcs().len() - 5, "{}", fault.reason);
     }
 }
 
@@ -184,6 +200,7 @@ examples! { core_errors, Error,
     Error::State(State::Sealed) => Error::State(State::Sealed),
     Error::State(State::NoIndex) => Error::State(State::NoIndex),
     Error::State(State::TokenInactive) => Error::State(State::TokenInactive),
+    Error::Ceremony(_) => Error::Ceremony(CeremonyFault::NotOpen),
     Error::Unavailable(Unavailable::Store) => Error::Unavailable(Unavailable::Store),
     Error::Unavailable(Unavailable::OutcomeUnknown) => Error::Unavailable(Unavailable::OutcomeUnknown),
     Error::Corrupt => Error::Corrupt,
@@ -193,6 +210,8 @@ examples! { core_errors, Error,
 
 examples! { unseal_errors, UnsealError,
     UnsealError::WrongPassphrase => UnsealError::WrongPassphrase,
+    UnsealError::Share(_) => UnsealError::Share(ShareFault::NotTheOne(1)),
+    UnsealError::OtherSeal => UnsealError::OtherSeal,
     UnsealError::Keyring(_) => UnsealError::Keyring(String::new()),
     UnsealError::Anchor(_) => UnsealError::Anchor(String::new()),
     UnsealError::RolledBack { .. } => UnsealError::RolledBack { anchor_size: 2, log_size: 1 },
@@ -208,6 +227,7 @@ examples! { unseal_errors, UnsealError,
 fn product() -> BTreeMap<String, tonic::Code> {
     let mut errors = core_errors();
     errors.extend(Invalid::ALL.map(Error::Invalid));
+    errors.extend(CeremonyFault::ALL.map(Error::Ceremony));
     let core = errors.iter().map(status::status);
     let unseal = unseal_errors();
     let statuses = core.chain(unseal.iter().map(status::stays_sealed));

@@ -17,6 +17,7 @@
 )]
 
 mod cases;
+mod ceremonies;
 mod certificates;
 mod check;
 mod complete;

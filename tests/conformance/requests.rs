@@ -51,6 +51,11 @@ pub(crate) fn unseal(passphrase: &str) -> Ask {
     Ask::Unseal(wire::UnsealRequest { passphrase: passphrase.as_bytes().to_vec() })
 }
 
+pub(crate) fn share(ceremony: &str, share: &str) -> Ask {
+    let (ceremony, share) = (ceremony.to_owned(), share.as_bytes().to_vec());
+    Ask::SubmitShare(wire::SubmitShareRequest { ceremony, share })
+}
+
 pub(crate) fn list(start_index: u64) -> Ask {
     Ask::ListEntries(wire::ListEntriesRequest { start_index, page_size: 1 })
 }
@@ -132,7 +137,7 @@ pub(crate) fn with_key(rpc: &str, pan: &str, key: &str) -> Ask {
     }
 }
 
-/// A call that is served to its [`caller`].
+/// A call that is served to its [`caller`]; steps of ceremonies as far as an open vault serves them.
 pub(crate) fn valid(rpc: &str, stage: &Stage) -> Ask {
     match rpc {
         "Tokenize" | "BatchTokenize" | "FindByValue" => with_value(rpc, Some(card(OWN))),
@@ -143,6 +148,11 @@ pub(crate) fn valid(rpc: &str, stage: &Stage) -> Ask {
         "ProveConsistency" => consistency(1, 2),
         "GetStatus" => Ask::GetStatus(wire::GetStatusRequest {}),
         "Unseal" => unseal(PASSPHRASE),
+        "BeginCeremony" => Ask::BeginCeremony(wire::BeginCeremonyRequest {}),
+        "SubmitShare" => share("abcdefghijkl", "vaultshare1_"),
+        "CancelCeremony" => {
+            Ask::CancelCeremony(wire::CancelCeremonyRequest { ceremony: "abcdefghijkl".to_owned() })
+        }
         "Seal" => seal("drill"),
         _ => panic!("no request is written for {rpc}"),
     }
@@ -153,7 +163,7 @@ pub(crate) fn caller(rpc: &str) -> &'static str {
     match rpc {
         "Tokenize" | "BatchTokenize" => "checkout",
         "Detokenize" | "BatchDetokenize" | "GetToken" | "CompareLastFour" | "FindByValue" => "billing",
-        "GetStatus" | "Unseal" | "Seal" => "custodian",
+        "GetStatus" | "Unseal" | "Seal" | "BeginCeremony" | "SubmitShare" | "CancelCeremony" => "custodian",
         _ => "auditor",
     }
 }
@@ -171,6 +181,9 @@ pub(crate) fn action(rpc: &str, by: &str) -> &'static str {
         "ListEntries" => "audit-read",
         "GetStatus" => "status",
         "Unseal" => "unseal",
+        "BeginCeremony" => "ceremony-begun",
+        "SubmitShare" => "share-given",
+        "CancelCeremony" => "ceremony-cancelled",
         "Seal" => "seal",
         _ => "prove",
     }

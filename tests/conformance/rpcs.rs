@@ -79,6 +79,9 @@ rpcs! {
     Audit ProveConsistency(ProveConsistencyRequest) by AuditClient.prove_consistency, |_| Answer::default();
     Custody GetStatus(GetStatusRequest) by CustodyClient.get_status, status;
     Custody Unseal(UnsealRequest) by CustodyClient.unseal, status;
+    Custody BeginCeremony(BeginCeremonyRequest) by CustodyClient.begin_ceremony, |_| Answer::default();
+    Custody SubmitShare(SubmitShareRequest) by CustodyClient.submit_share, |_| Answer::default();
+    Custody CancelCeremony(CancelCeremonyRequest) by CustodyClient.cancel_ceremony, |_| Answer::default();
     Custody Seal(SealRequest) by CustodyClient.seal, status;
 }
 

@@ -18,14 +18,16 @@ use tonic_health::pb::health_client::HealthClient;
 use vault_core::audit::Origin;
 use vault_core::clock::{Clock, Timestamp};
 use vault_core::crypto::passphrase::Params;
-use vault_core::keys::{KeyringFolder, Seal};
+use vault_core::crypto::{SystemEntropy, sha256};
+use vault_core::data::{Environment, PrincipalId};
+use vault_core::keys::{Deal, KeyringFolder, Seal};
 use vault_core::policy::Policy;
 use vault_core::vault::SealedVault;
 use vault_daemon::certificates::{Authority, Leaf, Request, Validity};
 use vault_daemon::clock::SystemClock;
 use vault_daemon::config::{Config, Engine, MetricsListen};
 use vault_daemon::daemon::{Daemon, Site as DaemonSite};
-use vault_daemon::dev::DevFolder;
+use vault_daemon::dev::{DevFolder, ENVIRONMENT};
 use vault_daemon::tls::ClientCaFiles;
 use vault_proto::Connector;
 use vault_proto::v1::audit_client::AuditClient;
@@ -38,6 +40,8 @@ use crate::stores::Gated;
 
 pub(crate) const POLICY: &str = include_str!("policy.toml");
 pub(crate) const PASSPHRASE: &str = "correct horse battery staple";
+/// Whose the shares are, by number.
+pub(crate) const CUSTODIANS: [&str; 3] = ["custodian", "opener", "slow-custodian"];
 /// What is kept from the beginning: in shop, in shop restricted to research, in rival.
 pub(crate) const OWN: &str = "4111111111111111";
 pub(crate) const RESTRICTED: &str = "4012888888881881";
@@ -75,6 +79,8 @@ pub(crate) struct Site {
     pub(crate) authority: Authority,
     pub(crate) config: Config,
     pub(crate) stage: Stage,
+    /// The texts of the shares, where shares open the vault.
+    pub(crate) shares: Vec<String>,
     channels: RefCell<HashMap<String, Channel>>,
     daemon: Option<Daemon>,
     folder: DevFolder,
@@ -88,6 +94,20 @@ impl Site {
 
     /// Starts one whose configuration was changed first, with a few records in it.
     pub(crate) async fn start_with(change: impl FnOnce(&Path, &Authority, &mut Config)) -> Self {
+        Self::start_sealed_by(None, change).await
+    }
+
+    /// Starts one that two of three shares open, each one custodian's.
+    pub(crate) async fn start_shared() -> Self {
+        let environment = Environment::parse(ENVIRONMENT).unwrap();
+        let deal = Deal::draw(&environment, 2, 3, &mut SystemEntropy::new()).unwrap();
+        Self::start_sealed_by(Some(&deal), |_, _, _| {}).await
+    }
+
+    async fn start_sealed_by(
+        deal: Option<&Deal>,
+        change: impl FnOnce(&Path, &Authority, &mut Config),
+    ) -> Self {
         logs::capture();
         let temporary = TempDir::new().unwrap();
         let folder = DevFolder::open(&temporary.path().join("vault")).unwrap();
@@ -102,13 +122,18 @@ impl Site {
             authority,
             config,
             stage: Stage::default(),
+            shares: deal.map_or_else(Vec::new, texts),
             channels: RefCell::default(),
             daemon: None,
             folder,
             _temporary: temporary,
         };
         let parts = site.parts();
-        let seal = Seal::Passphrase { passphrase: PASSPHRASE.as_bytes(), params: Params::FLOOR };
+        let custodians = CUSTODIANS.map(|name| PrincipalId::parse(name).unwrap());
+        let seal = match deal {
+            Some(deal) => Seal::Shares { deal, custodians: &custodians },
+            None => Seal::Passphrase { passphrase: PASSPHRASE.as_bytes(), params: Params::FLOOR },
+        };
         let vault = parts.init(&site.config, seal, site.clock.as_ref()).unwrap();
         let clock = Arc::clone(&site.clock);
         site.daemon = Some(Daemon::serve(site.config.clone(), parts, Some(vault), clock).unwrap());
@@ -153,6 +178,15 @@ impl Site {
             foreign: foreign.token,
             receipt: own.receipt.unwrap(),
         };
+    }
+
+    /// A text that bears the name of the present set, and is none of its shares.
+    pub(crate) fn forged_share(&self) -> String {
+        let fields: Vec<&str> = self.shares[0].split('_').collect();
+        let content = format!("{}_{}", fields[..5].join("_"), "ab".repeat(32));
+        let hash = sha256(&[b"vault/share/1", content.as_bytes()]);
+        let letters = |byte: &u8| [byte >> 4, byte & 15].map(|bits| char::from(b'a' + bits));
+        format!("{content}_{}", hash[..5].iter().flat_map(letters).collect::<String>())
     }
 
     pub(crate) fn daemon(&self) -> &Daemon {
@@ -241,6 +275,10 @@ impl Site {
         stream.read_to_string(&mut text).await.unwrap();
         text
     }
+}
+
+fn texts(deal: &Deal) -> Vec<String> {
+    deal.shares().iter().map(|share| share.to_text().to_string()).collect()
 }
 
 /// The principal of an entry; `stranger` for an identity that no policy knows.

@@ -80,6 +80,14 @@ fn bound(rpc: &str) -> usize {
     if rpc.starts_with("Batch") { BATCH_MESSAGE_BYTES_MAX } else { MESSAGE_BYTES_MAX }
 }
 
+/// A valid call is served; a step of a ceremony is understood, and refused since the vault is open.
+#[track_caller]
+fn understood(rpc: &str, answered: Result<(), Status>) {
+    let reason = answered.as_ref().err().and_then(vault_proto::reason);
+    let of_ceremonies = matches!(reason.as_deref(), Some("UNSEALED" | "NO_CEREMONY"));
+    assert!(answered.is_ok() || of_ceremonies, "{rpc}: {answered:?}");
+}
+
 /// A status of gRPC's own, which repeats nothing.
 fn check_bare(rpc: &str, answered: Result<(), Status>, code: Code) {
     let status = answered.unwrap_err();
@@ -95,7 +103,7 @@ async fn an_unknown_field_is_dropped_and_neither_logged_nor_kept() {
     for rpc in rpcs() {
         let ask = valid(&rpc, &site.stage);
         let message = [ask.bytes(), unknown_field(FOREIGN.as_bytes())].concat();
-        call(&site, caller(&rpc), ask.path(), message).await.unwrap();
+        understood(&rpc, call(&site, caller(&rpc), ask.path(), message).await);
         if rpc == "Seal" {
             site.unseal().await;
         }
@@ -118,7 +126,7 @@ async fn a_message_beyond_its_bound_is_refused_and_one_of_exactly_its_bound_is_n
         };
         let (fits, exceeds) = (message(bound(&rpc)), message(bound(&rpc) + 1));
         assert_eq!((fits.len(), exceeds.len()), (bound(&rpc), bound(&rpc) + 1));
-        call(&site, caller(&rpc), ask.path(), fits).await.unwrap();
+        understood(&rpc, call(&site, caller(&rpc), ask.path(), fits).await);
         if rpc == "Seal" {
             site.unseal().await;
         }

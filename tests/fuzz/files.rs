@@ -8,8 +8,8 @@ use tempfile::TempDir;
 use vault_core::clock::Timestamp;
 use vault_core::crypto::sha256;
 use vault_core::keys::{
-    AnchorFile, KeyringFolder, OpenError, RootKey, SealDescription, UnsealAttempt, UnsealJournal,
-    UnsealOutcome,
+    AnchorFile, CeremonyStep, Credential, KeyringFolder, OpenError, RootKey, SealDescription, UnsealAttempt,
+    UnsealJournal, UnsealOutcome,
 };
 use vault_daemon::TestVault;
 
@@ -54,7 +54,7 @@ impl Copied {
 
     fn root(&self) -> RootKey {
         self.write_keyrings([&self.keyring; 2]);
-        self.keyring_folder().open(&self.passphrase).unwrap().0
+        self.keyring_folder().open(Credential::Passphrase(&self.passphrase)).unwrap().0
     }
 }
 
@@ -107,9 +107,9 @@ fn a_keyring_opens_only_as_it_was_written_and_a_good_copy_mends_a_bad_one() {
         }
         attempt("the keyring", &bytes, || {
             copied.write_keyrings([&bytes; 2]);
-            assert!(copied.keyring_folder().open(&copied.passphrase).is_err());
+            assert!(copied.keyring_folder().open(Credential::Passphrase(&copied.passphrase)).is_err());
             copied.write_keyrings([&bytes, &copied.keyring]);
-            copied.keyring_folder().open(&copied.passphrase).unwrap();
+            copied.keyring_folder().open(Credential::Passphrase(&copied.passphrase)).unwrap();
             assert_eq!(fs::read(copied.path(COPIES[0])).unwrap(), copied.keyring);
         });
     }
@@ -162,7 +162,14 @@ fn attempts(journal: &UnsealJournal) -> Vec<u8> {
     for minute in 0..3 {
         let at = Timestamp::from_seconds(1_800_000_000 + 60 * minute);
         let identity = "uri:spiffe://vaultd-dev/custodian".to_owned();
-        journal.append(&UnsealAttempt { at, identity, outcome: UnsealOutcome::WrongPassphrase }).unwrap();
+        journal
+            .append(&UnsealAttempt {
+                at,
+                identity,
+                outcome: UnsealOutcome::WrongPassphrase,
+                step: CeremonyStep::default(),
+            })
+            .unwrap();
     }
     fs::read(journal.path()).unwrap()
 }

@@ -12,6 +12,7 @@ mod audit;
 mod batches;
 mod command;
 mod custody;
+mod shares;
 mod terminal;
 mod values;
 
