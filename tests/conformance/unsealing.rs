@@ -140,6 +140,16 @@ async fn rows_that_were_rolled_back_or_damaged_are_noticed() {
 }
 
 #[tokio::test]
+async fn a_store_that_was_lost_while_the_vault_was_sealed_is_opened_again() {
+    let site = Site::start().await;
+    site.seal().await;
+    site.store.rows.crash();
+    site.store.rows.fail_reopens(1);
+    stays_sealed(&site, "the store is away", PASSPHRASE, "STORE").await;
+    site.unseal().await;
+}
+
+#[tokio::test]
 async fn a_configuration_that_contradicts_the_vault_leaves_it_sealed() {
     let mut site = Site::start().await;
     let origin = site.config.vault.audit_origin.clone();

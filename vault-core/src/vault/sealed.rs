@@ -313,6 +313,8 @@ impl SealedVault {
     }
 
     pub(super) fn read(&self, given: Credential<'_>) -> Result<Opening, UnsealError> {
+        // A store that was lost while the vault was sealed has nobody else who would bring it back.
+        self.store.reopen().map_err(UnsealError::Store)?;
         let (root, keyring) = self.folder.open(given).map_err(keyring_error)?;
         let anchor = match self.anchor_of(&keyring).read(&root) {
             Err(problem) if !matches!(problem, AnchorError::Damaged | AnchorError::Missing) => {
