@@ -49,15 +49,11 @@ impl Audit for Calls {
         let grant = self.granted("ListEntries", request, Ask::ReadLog).await?;
         let limit = if size == 0 { PAGE_SIZE } else { usize::try_from(size).unwrap_or(usize::MAX) };
         let vault = self.custody.vault().map_err(|error| status(&error))?;
-        let listing = vault.entries(&grant, from, limit).map_err(|error| status(&error))?;
+        let origin = vault.origin().as_str().to_owned();
+        let listing = reading(move || vault.entries(&grant, from, limit)).await?;
         let log_size = listing.size;
         let (entries, next_index) = page(listing);
-        Ok(Response::new(wire::ListEntriesResponse {
-            entries,
-            next_index,
-            log_size,
-            origin: vault.origin().as_str().to_owned(),
-        }))
+        Ok(Response::new(wire::ListEntriesResponse { entries, next_index, log_size, origin }))
     }
 
     async fn get_checkpoint(
@@ -78,7 +74,7 @@ impl Audit for Calls {
             .map_err(|_| status(&Error::Invalid(Invalid::LeafHashMismatch)))?;
         let grant = self.granted("ProveInclusion", request, Ask::Prove).await?;
         let vault = self.custody.vault().map_err(|error| status(&error))?;
-        let proof = vault.prove_inclusion(&grant, index, &leaf).map_err(|error| status(&error))?;
+        let proof = reading(move || vault.prove_inclusion(&grant, index, &leaf)).await?;
         let hashes = proof.hashes.iter().map(|hash| hash.to_vec()).collect();
         Ok(Response::new(wire::ProveInclusionResponse { hashes, checkpoint: proof.checkpoint }))
     }
@@ -90,10 +86,18 @@ impl Audit for Calls {
         let (from, to) = (request.get_ref().from_size, request.get_ref().to_size);
         let grant = self.granted("ProveConsistency", request, Ask::Prove).await?;
         let vault = self.custody.vault().map_err(|error| status(&error))?;
-        let hashes = vault.prove_consistency(&grant, from, to).map_err(|error| status(&error))?;
+        let hashes = reading(move || vault.prove_consistency(&grant, from, to)).await?;
         let hashes = hashes.iter().map(|hash| hash.to_vec()).collect();
         Ok(Response::new(wire::ProveConsistencyResponse { hashes }))
     }
+}
+
+/// Reads the log on a thread that may wait for the store, so that this core goes on meanwhile.
+async fn reading<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Status> {
+    let read = tokio::task::spawn_blocking(read).await;
+    read.unwrap_or(Err(Error::Bug)).map_err(|error| status(&error))
 }
 
 /// As many entries as one message holds, and where the next page begins.
