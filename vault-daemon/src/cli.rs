@@ -4,6 +4,7 @@
 
 mod audit;
 mod dev;
+mod migrate;
 mod serve;
 mod shares;
 mod vault;
@@ -43,6 +44,8 @@ enum Command {
     Serve(WithConfig),
     /// Seal the vault anew, with the daemon stopped: another passphrase, another set of shares.
     Reseal(vault::Reseal),
+    /// Bring the schema of a PostgreSQL store to the version of this program, as its owner.
+    Migrate(migrate::Options),
     /// Prove the store against the audit log, with the daemon stopped.
     Check(WithCredential),
     /// Say what a daemon with this configuration would do; starts nothing.
@@ -106,6 +109,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Init(options) => vault::init(&options),
         Command::Serve(options) => serve::serve(&options),
         Command::Reseal(options) => vault::reseal(&options),
+        Command::Migrate(options) => migrate::run(&options),
         Command::Check(options) => vault::check(&options),
         Command::CheckConfig(options) => serve::check_config(&options),
         Command::Audit(command) => audit::run(&command),

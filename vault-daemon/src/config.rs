@@ -18,9 +18,10 @@ use vault_core::data::Environment;
 use vault_core::limits::{PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN};
 use zeroize::Zeroizing;
 
-use self::file::File;
-use crate::file::{only_for_owner, only_owner_writes, read};
+use self::file::StoreFile;
+use crate::file::{only_for_owner, only_owner_writes, read, strip_line_end};
 use crate::limits::CONFIG_BYTES_MAX;
+use crate::store::postgres::PostgresOptions;
 use crate::tls::TlsFiles;
 
 /// Everything `vaultd serve` is told.
@@ -59,7 +60,26 @@ pub struct VaultConfig {
 
 /// `[store]`.
 #[derive(Clone, Debug)]
-pub struct StoreConfig {
+pub enum StoreConfig {
+    /// Rows in a folder, by an engine in this process.
+    Embedded(EmbeddedConfig),
+    /// Rows in a PostgreSQL database.
+    Postgres(PostgresOptions),
+}
+
+impl StoreConfig {
+    /// The engine, as the file writes it.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Embedded(embedded) => embedded.engine.as_str(),
+            Self::Postgres(_) => "postgres",
+        }
+    }
+}
+
+/// An engine in this process.
+#[derive(Clone, Debug)]
+pub struct EmbeddedConfig {
     /// Which engine.
     pub engine: Engine,
     /// Its folder.
@@ -70,7 +90,7 @@ pub struct StoreConfig {
     pub cache_bytes: u64,
 }
 
-/// A storage engine.
+/// An embedded storage engine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Engine {
     /// fjall: the default.
@@ -206,13 +226,7 @@ impl Config {
     /// [`ConfigError`] when the file cannot be read, is larger than 1 MiB, can be changed by its group or by
     /// others (it says which CAs to trust), or for any reason of [`Config::parse`].
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let refuse = |problem: &str| ConfigError::new(path.display().to_string(), problem);
-        let (content, meta) = read(path, CONFIG_BYTES_MAX).map_err(|error| refuse(&error.to_string()))?;
-        if !only_owner_writes(&meta) {
-            return Err(refuse("can be changed by its group or by others; chmod go-w it"));
-        }
-        let text = std::str::from_utf8(&content).map_err(|_| refuse("is not UTF-8 text"))?;
-        Self::parse(text)
+        Self::parse(&trusted_text(path)?)
     }
 
     /// Checks the text of a configuration.
@@ -221,7 +235,16 @@ impl Config {
     /// [`ConfigError`] naming the first key that is unknown, missing, out of bounds or contradicts another.
     /// No value is repeated.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        check::config(File::parse(text)?)
+        check::config(file::parse(text)?)
+    }
+
+    /// Reads a file whose only table is `[store]`: for a throwaway vault on another store than its own.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_store(path: &Path) -> Result<StoreConfig, ConfigError> {
+        let file: StoreFile = file::parse(&trusted_text(path)?)?;
+        check::store(file.store)
     }
 
     /// What a daemon with this configuration would do, a line each: for `check-config`.
@@ -242,6 +265,17 @@ impl Config {
         lines.push(self.metrics.to_string());
         lines
     }
+}
+
+/// The text of a file that only its owner can change.
+fn trusted_text(path: &Path) -> Result<String, ConfigError> {
+    let refuse = |problem: &str| ConfigError::new(path.display().to_string(), problem);
+    let (content, meta) = read(path, CONFIG_BYTES_MAX).map_err(|error| refuse(&error.to_string()))?;
+    if !only_owner_writes(&meta) {
+        return Err(refuse("can be changed by its group or by others; chmod go-w it"));
+    }
+    let text = std::str::from_utf8(&content).map_err(|_| refuse("is not UTF-8 text"))?;
+    Ok(text.to_owned())
 }
 
 impl SealConfig {
@@ -266,23 +300,21 @@ impl SealConfig {
     }
 }
 
-fn strip_line_end(content: &mut Vec<u8>) {
-    if content.last() == Some(&b'\n') {
-        content.pop();
-        if content.last() == Some(&b'\r') {
-            content.pop();
-        }
-    }
-}
-
 impl fmt::Display for StoreConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (engine, folder) = (self.engine.as_str(), self.folder.display());
-        write!(
-            f,
-            "store on {engine} in {folder}, refusing work below {} MiB free",
-            self.free_space_floor_bytes >> 20
-        )
+        match self {
+            Self::Embedded(EmbeddedConfig { engine, folder, free_space_floor_bytes, .. }) => write!(
+                f,
+                "store on {} in {}, refusing work below {} MiB free",
+                engine.as_str(),
+                folder.display(),
+                free_space_floor_bytes >> 20
+            ),
+            Self::Postgres(PostgresOptions { hosts, database, user, .. }) => {
+                let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+                write!(f, "store in the PostgreSQL database {database} on {} as {user}", hosts.join(", "))
+            }
+        }
     }
 }
 

@@ -16,13 +16,14 @@ use vault_core::store::sled::{SledOptions, SledStore};
 use vault_core::store::{Fault, Store};
 use vault_core::vault::{InitError, SealedVault, UnsealError, Vault};
 
-use crate::config::{Config, ConfigError, Engine, StoreConfig};
+use crate::config::{Config, ConfigError, EmbeddedConfig, Engine, StoreConfig};
 use crate::custody::Custody;
 use crate::keeper::Keeper;
 use crate::lane::Lane;
 use crate::limits::FILES_POLL;
 use crate::rpc::{self, Calls, Deadlines};
 use crate::server::{Running, Server, ServerOptions};
+use crate::store::postgres::PostgresStore;
 use crate::telemetry::{Exposition, Listener, ListenerError, Metrics};
 use crate::tls::{FilesWatch, TlsDoor, TlsError};
 
@@ -39,7 +40,7 @@ pub enum StartError {
     #[error("vault.policy_file: {0}")]
     Policy(#[from] PolicyError),
     /// The store.
-    #[error("store.folder: {0}")]
+    #[error("store: {0}")]
     Store(Fault),
     /// Certificates, keys or revocation lists.
     #[error("listen: {0}")]
@@ -80,7 +81,7 @@ impl Site {
         let origin = Origin::parse(&config.vault.audit_origin)
             .map_err(|error| ConfigError::of("vault.audit_origin", &error))?;
         let policy = Arc::new(load_policy(config)?);
-        let store = open_store(&config.store).map_err(StartError::Store)?;
+        let store = open_store(&config.store, &origin).map_err(StartError::Store)?;
         let folder = KeyringFolder::new(&config.vault.keyring_folder);
         let sealed = SealedVault::new(Arc::clone(&store), folder, &config.vault.anchor_file, origin);
         Ok(Self { sealed, store, policy })
@@ -129,11 +130,20 @@ pub fn own_identity() -> Result<Identity, UnsealError> {
     Identity::parse(SELF).map_err(|_| UnsealError::Keyring(OpenError::Missing.to_string()))
 }
 
-/// Opens the engine that the configuration names.
+/// Opens the engine that the configuration names, for whoever writes the log of this origin.
 ///
 /// # Errors
 /// The engine's own fault.
-pub fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, Fault> {
+pub fn open_store(config: &StoreConfig, origin: &Origin) -> Result<Arc<dyn Store>, Fault> {
+    match config {
+        StoreConfig::Embedded(embedded) => open_embedded(embedded),
+        StoreConfig::Postgres(options) => {
+            Ok(Arc::new(PostgresStore::open(options.clone(), origin.as_str())?))
+        }
+    }
+}
+
+fn open_embedded(config: &EmbeddedConfig) -> Result<Arc<dyn Store>, Fault> {
     let (cache_bytes, free_floor_bytes) = (config.cache_bytes, config.free_space_floor_bytes);
     Ok(match config.engine {
         Engine::Fjall => {

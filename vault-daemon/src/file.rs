@@ -58,3 +58,13 @@ pub(crate) fn only_for_owner(meta: &Metadata) -> bool {
 pub(crate) fn only_owner_writes(meta: &Metadata) -> bool {
     meta.mode() & 0o022 == 0
 }
+
+/// Takes off the one line end that an editor or `echo` left behind a secret.
+pub(crate) fn strip_line_end(content: &mut Vec<u8>) {
+    if content.last() == Some(&b'\n') {
+        content.pop();
+        if content.last() == Some(&b'\r') {
+            content.pop();
+        }
+    }
+}

@@ -21,6 +21,7 @@ pub mod lane;
 pub mod limits;
 pub mod rpc;
 pub mod server;
+pub mod store;
 pub mod telemetry;
 mod test_vault;
 pub mod tls;

@@ -24,3 +24,22 @@ pub const VERIFIED_CHAINS_MAX: usize = 8_192;
 pub const FILES_POLL: Duration = Duration::from_secs(10);
 /// Bytes of the configuration file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of a file with the password of a database role.
+pub const POSTGRES_PASSWORD_BYTES_MAX: u64 = 1_024;
+/// Servers that may be the primary of one database.
+pub const POSTGRES_HOSTS_MAX: usize = 8;
+/// For one server to take a connection and let the role in: milliseconds, unless it is away.
+pub const POSTGRES_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For the farewell of a session that is no longer needed.
+pub const POSTGRES_GOODBYE_TIMEOUT: Duration = Duration::from_millis(100);
+/// A silent connection is asked for a sign of life after this long, by both ends.
+pub const POSTGRES_KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+/// And again after this.
+pub const POSTGRES_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// So many times, before it counts as lost.
+pub const POSTGRES_KEEPALIVE_RETRIES: u32 = 3;
+/// How long a log that another process seems to have is waited for: the server notices a killed one in
+/// milliseconds.
+pub const POSTGRES_CLAIM_PAUSE: Duration = Duration::from_millis(100);
+/// So many times.
+pub const POSTGRES_CLAIM_PAUSES_MAX: usize = 20;

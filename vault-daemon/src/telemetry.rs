@@ -17,6 +17,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 use vault_core::error::Error;
 
 pub use listener::{Listener, ListenerError};
@@ -182,10 +186,14 @@ pub fn log_to_stderr(config: LogConfig) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(true);
+    // The database's client would write the parameters of its statements, which are rows.
+    let allowed = Targets::new().with_default(level).with_target("tokio_postgres", LevelFilter::OFF);
+    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(true);
     // A second subscriber is refused; the first one, of another vault in the same process, stays.
     let _ = match config.format {
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
-        LogFormat::Text => log.try_init(),
+        LogFormat::Json => tracing_subscriber::registry()
+            .with(log.json().flatten_event(true).with_filter(allowed))
+            .try_init(),
+        LogFormat::Text => tracing_subscriber::registry().with(log.with_filter(allowed)).try_init(),
     };
 }

@@ -13,7 +13,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use vault_daemon::config::{Config, Engine, LogFormat, LogLevel, MetricsListen, SealConfig};
+use vault_daemon::config::{Config, Engine, LogFormat, LogLevel, MetricsListen, SealConfig, StoreConfig};
+use vault_daemon::store::postgres::{Credentials, Host};
 use vault_daemon::tls::Revocation;
 
 const LEAST: &str = r#"
@@ -85,14 +86,71 @@ fn the_example_shows_the_defaults() {
 #[test]
 fn defaults_hold_where_nothing_is_said() {
     let config = Config::parse(LEAST).unwrap();
-    assert_eq!(config.store.engine, Engine::Fjall);
-    assert_eq!(config.store.free_space_floor_bytes, 1 << 30);
+    let StoreConfig::Embedded(store) = &config.store else { panic!("not embedded") };
+    assert_eq!(store.engine, Engine::Fjall);
+    assert_eq!(store.free_space_floor_bytes, 1 << 30);
     assert_eq!(config.listen.cores, None);
     assert_eq!(config.listen.handshake_timeout, Duration::from_secs(10));
     assert_eq!(config.metrics, MetricsListen::Loopback("127.0.0.1:9464".parse().unwrap()));
     assert_eq!((config.log.format, config.log.level), (LogFormat::Json, LogLevel::Info));
     assert_eq!(config.deadlines.unary_default, Duration::from_secs(5));
     assert_eq!(config.seal.read_passphrase().unwrap(), None);
+}
+
+fn postgres_example() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/vaultd-postgres.toml");
+    fs::read_to_string(path).unwrap()
+}
+
+#[test]
+fn the_example_with_a_database_loads_and_shows_the_defaults() {
+    let config = Config::parse(&postgres_example()).unwrap();
+    assert!(config.plan().iter().any(|line| line.contains("database vault on db-1.example.com:5432")));
+    let StoreConfig::Postgres(silent) = config.store else { panic!("not in a database") };
+    assert_eq!(silent.hosts[1], Host { name: "db-2.example.com".to_owned(), port: 5_432 });
+    assert!(matches!(silent.credentials, Credentials::Password(_)));
+    let spoken = ["synchronous_standby_required", "connections", "answer_timeout_seconds"]
+        .iter()
+        .fold(postgres_example(), |text, key| text.replace(&format!("# {key} ="), &format!("{key} =")));
+    assert_ne!(spoken, postgres_example());
+    let StoreConfig::Postgres(spoken) = Config::parse(&spoken).unwrap().store else { panic!("not there") };
+    assert_eq!(format!("{spoken:?}"), format!("{silent:?}"));
+}
+
+#[test]
+fn a_database_is_checked_key_by_key() {
+    for (of, instead, told) in [
+        (
+            "password_file = \"/etc/vaultd/postgres-password\"",
+            "",
+            "store.postgres.password_file: must be there",
+        ),
+        ("user = \"vaultd\"", "user = \"Robert'); --\"", "store.postgres.user: must have 1 to 63"),
+        ("database = \"vault\"", "", "store.postgres.database: is missing"),
+        ("\"db-1.example.com\", ", "", ""),
+        ("\"db-1.example.com\"", "\"db-1.example.com:port\"", "store.postgres.hosts[0]: must be a name"),
+        ("\"db-1.example.com\"", "\"not a name\"", "store.postgres.hosts[0]: must be a name"),
+        ("\"db-1.example.com\"", "\"[2001:db8::1]:5433\"", ""),
+        ("hosts = [", "hosts = [] # [", "store.postgres.hosts: must name 1 to 8"),
+        ("# connections = 4", "connections = 0", "store.postgres.connections: must be from 1 to 64"),
+        ("# connections = 4", "sslmode = \"disable\"", "store.postgres.sslmode: is no known key"),
+        ("engine = \"postgres\"", "engine = \"fjall\"", "store.postgres: must not be there"),
+        (
+            "engine = \"postgres\"",
+            "engine = \"postgres\"\ncache_mib = 64",
+            "store.cache_mib: must not be there",
+        ),
+        ("engine = \"postgres\"", "engine = \"postgresql\"", "store.engine: must be fjall, sled or postgres"),
+    ] {
+        let example = postgres_example();
+        assert_eq!(example.matches(of).count(), 1, "{of}");
+        let parsed = Config::parse(&example.replace(of, instead));
+        match (parsed, told) {
+            (Ok(_), "") => {}
+            (Err(error), told) if !told.is_empty() && error.to_string().starts_with(told) => {}
+            (parsed, _) => panic!("{instead}: {:?}", parsed.err()),
+        }
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tonic::transport::Channel;
 use vault_core::audit::{LeafHash, Origin, Receipt, VerifierKey};
 use vault_daemon::clock::SystemClock;
-use vault_daemon::config::{Engine, LogConfig, LogFormat, LogLevel};
+use vault_daemon::config::{Config, Engine, LogConfig, LogFormat, LogLevel};
 use vault_daemon::dev::DevFolder;
 use vault_daemon::telemetry::log_to_stderr;
 use vault_proto::v1::audit_client::AuditClient;
@@ -49,6 +49,9 @@ pub(super) struct Options {
     /// The storage engine.
     #[arg(long, value_enum, default_value_t = Store::Fjall)]
     store: Store,
+    /// Take the `[store]` of this file instead: `engine = "postgres"`, after `vaultd migrate`.
+    #[arg(long, value_name = "FILE", conflicts_with = "store")]
+    store_from: Option<PathBuf>,
     /// The least urgent events that are written to stderr.
     #[arg(long, value_enum, default_value_t = Level::Warn)]
     log_level: Level,
@@ -90,8 +93,13 @@ pub(super) fn run(options: &Options) -> Done {
         Store::Fjall => Engine::Fjall,
         Store::Sled => Engine::Sled,
     };
-    let daemon = folder.serve(engine, Arc::new(SystemClock))?;
-    println!("vaultd dev serves {} on {}, store {}", path.display(), daemon.local_addr(), engine.as_str());
+    let mut config = folder.config(engine)?;
+    if let Some(file) = &options.store_from {
+        config.store = Config::load_store(file)?;
+    }
+    let kind = config.store.kind();
+    let daemon = folder.serve_with(config, Arc::new(SystemClock))?;
+    println!("vaultd dev serves {} on {}, store {kind}", path.display(), daemon.local_addr());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(show(&path))?;
     // With it go the clients' connections, which nobody would answer a farewell on any more.

@@ -1,5 +1,7 @@
 //! From what the file says to what the daemon can rely on.
 
+mod postgres;
+
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -14,8 +16,8 @@ use super::file::{
     VaultTable,
 };
 use super::{
-    Config, ConfigError, DeadlinesConfig, Engine, ListenConfig, LogConfig, LogFormat, LogLevel,
-    MetricsListen, SealConfig, StoreConfig, VaultConfig, bounds, defaults,
+    Config, ConfigError, DeadlinesConfig, EmbeddedConfig, Engine, ListenConfig, LogConfig, LogFormat,
+    LogLevel, MetricsListen, SealConfig, StoreConfig, VaultConfig, bounds, defaults,
 };
 use crate::limits::{CLIENT_CAS_MAX, CRLS_PER_CA_MAX};
 use crate::tls::{ClientCaFiles, Revocation, TlsFiles};
@@ -59,16 +61,20 @@ fn origin(text: String) -> Checked<String> {
     }
 }
 
-fn store(table: StoreTable) -> Checked<StoreConfig> {
+pub(super) fn store(table: StoreTable) -> Checked<StoreConfig> {
     let engine = match table.engine.as_deref() {
         None => defaults::engine(),
         Some("fjall") => Engine::Fjall,
         Some("sled") => Engine::Sled,
-        Some(_) => return Err(ConfigError::new("store.engine", "must be fjall or sled")),
+        Some("postgres") => return postgres::store(table).map(StoreConfig::Postgres),
+        Some(_) => return Err(ConfigError::new("store.engine", "must be fjall, sled or postgres")),
     };
+    if table.postgres.is_some() {
+        return Err(ConfigError::new("store.postgres", "must not be there, since the engine is embedded"));
+    }
     let mib =
         |value: Option<u64>, default, range, path| number(value, default, range, path).map(|mib| mib << 20);
-    Ok(StoreConfig {
+    Ok(StoreConfig::Embedded(EmbeddedConfig {
         engine,
         folder: path(table.folder, "store.folder")?,
         free_space_floor_bytes: mib(
@@ -78,7 +84,7 @@ fn store(table: StoreTable) -> Checked<StoreConfig> {
             "store.free_space_floor_mib",
         )?,
         cache_bytes: mib(table.cache_mib, defaults::cache_mib(), bounds::CACHE_MIB, "store.cache_mib")?,
-    })
+    }))
 }
 
 fn listen(table: ListenTable) -> Checked<ListenConfig> {
@@ -266,16 +272,24 @@ fn deadlines(table: &DeadlinesTable) -> Checked<DeadlinesConfig> {
 /// Keys beside the data they open, or the anchor beside what it anchors, would fall into one backup and one
 /// thief's hands, and would be rolled back together.
 fn check_folders(config: &Config) -> Checked<()> {
-    let store = resolved(&config.store.folder);
     let keyring = resolved(&config.vault.keyring_folder);
     let anchor = resolved(&config.vault.anchor_file);
-    if keyring.starts_with(&store) || store.starts_with(&keyring) {
-        return Err(ConfigError::new("vault.keyring_folder", "must lie apart from store.folder"));
+    if let StoreConfig::Embedded(embedded) = &config.store {
+        let store = resolved(&embedded.folder);
+        if keyring.starts_with(&store) || store.starts_with(&keyring) {
+            return Err(ConfigError::new("vault.keyring_folder", "must lie apart from store.folder"));
+        }
+        if anchor.starts_with(&store) || anchor.parent().is_some_and(|folder| store == folder) {
+            return Err(ConfigError::new(
+                "vault.anchor_file",
+                "must lie in another folder than store.folder",
+            ));
+        }
+        if store.starts_with(&anchor) {
+            return Err(ConfigError::new("vault.anchor_file", "must be a file, not a folder above others"));
+        }
     }
-    if anchor.starts_with(&store) || anchor.parent().is_some_and(|folder| store == folder) {
-        return Err(ConfigError::new("vault.anchor_file", "must lie in another folder than store.folder"));
-    }
-    if store.starts_with(&anchor) || keyring.starts_with(&anchor) {
+    if keyring.starts_with(&anchor) {
         return Err(ConfigError::new("vault.anchor_file", "must be a file, not a folder above others"));
     }
     Ok(())

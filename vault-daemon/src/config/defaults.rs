@@ -20,6 +20,19 @@ pub(super) const fn cache_mib() -> u64 {
     256
 }
 
+/// PostgreSQL's own port.
+pub(super) const POSTGRES_PORT: u16 = 5_432;
+
+/// The lane's, and a few auditors' reads beside it.
+pub(super) const fn postgres_connections() -> u64 {
+    4
+}
+
+/// A failover takes longer; a commit does not.
+pub(super) const fn postgres_answer_timeout() -> Duration {
+    Duration::from_secs(10)
+}
+
 /// Above a hundred client processes with a few dozen connections each.
 pub(super) const fn connections_max() -> u64 {
     4_096

@@ -1,6 +1,7 @@
 //! The file as written. Every key is optional here, so that a missing one is reported under its own path.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::ConfigError;
 
@@ -23,6 +24,14 @@ pub(super) struct File {
     pub(super) deadlines: DeadlinesTable,
 }
 
+/// A file with nothing but a store.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StoreFile {
+    #[serde(default)]
+    pub(super) store: StoreTable,
+}
+
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct VaultTable {
@@ -40,6 +49,23 @@ pub(super) struct StoreTable {
     pub(super) folder: Option<String>,
     pub(super) free_space_floor_mib: Option<u64>,
     pub(super) cache_mib: Option<u64>,
+    pub(super) postgres: Option<PostgresTable>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PostgresTable {
+    #[serde(default)]
+    pub(super) hosts: Vec<String>,
+    pub(super) database: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) ca_file: Option<String>,
+    pub(super) password_file: Option<String>,
+    pub(super) certificate_file: Option<String>,
+    pub(super) private_key_file: Option<String>,
+    pub(super) connections: Option<u64>,
+    pub(super) answer_timeout_seconds: Option<u64>,
+    pub(super) synchronous_standby_required: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -96,16 +122,14 @@ pub(super) struct DeadlinesTable {
     pub(super) max_milliseconds: Option<u64>,
 }
 
-impl File {
-    pub(super) fn parse(text: &str) -> Result<Self, ConfigError> {
-        let document = toml::Deserializer::parse(text).map_err(|error| {
-            let line = line_of(text, error.span().map_or(0, |span| span.start));
-            ConfigError::new("configuration", format!("is not valid TOML from line {line} on"))
-        })?;
-        serde_path_to_error::deserialize(document).map_err(|error| {
-            ConfigError::new(printable(&error.path().to_string()), shape_problem(error.inner()))
-        })
-    }
+/// Reads a file of this shape.
+pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {
+    let document = toml::Deserializer::parse(text).map_err(|error| {
+        let line = line_of(text, error.span().map_or(0, |span| span.start));
+        ConfigError::new("configuration", format!("is not valid TOML from line {line} on"))
+    })?;
+    serde_path_to_error::deserialize(document)
+        .map_err(|error| ConfigError::new(printable(&error.path().to_string()), shape_problem(error.inner())))
 }
 
 /// With every key optional, serde can only meet a key it does not know or a value that does not fit. Its own

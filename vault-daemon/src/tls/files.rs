@@ -66,6 +66,9 @@ pub enum TlsError {
     /// Certificate and key do not make a server.
     #[error("the server's certificate and private key cannot be used together: {0}")]
     Server(rustls::Error),
+    /// Certificates and key do not make a client.
+    #[error("the certificates cannot be used to call a server: {0}")]
+    Client(rustls::Error),
     /// The set of CAs.
     #[error("client CA {name}: {problem}")]
     Ca {
@@ -77,7 +80,7 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    pub(super) fn unusable(file: &Path, problem: &'static str) -> Self {
+    pub(crate) fn unusable(file: &Path, problem: &'static str) -> Self {
         Self::Unusable { file: file.to_owned(), problem }
     }
 
@@ -112,7 +115,7 @@ impl Stamp {
 }
 
 /// The certificates of a PEM file, at least one.
-pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let (pem, _) = read_whole(file, PEM_FILE_BYTES_MAX)?;
     let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match parsed {
@@ -122,7 +125,7 @@ pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 /// The private key of a PEM file that only its owner can read.
-pub(super) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+pub(crate) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let (pem, meta) = read_whole(file, PEM_FILE_BYTES_MAX)?;
     if !only_for_owner(&meta) {
         return Err(TlsError::Exposed { file: file.to_owned() });

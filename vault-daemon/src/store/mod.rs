@@ -1,0 +1,3 @@
+//! The engine that needs the network: it lives here and not in the core.
+
+pub mod postgres;
