@@ -8,5 +8,7 @@
     reason = "tests may stop loudly"
 )]
 
+pub mod cluster;
 pub mod process;
+pub mod proxy;
 pub mod values;

@@ -16,6 +16,8 @@ use vault_proto::Connector;
 /// From the start of the process to its `endpoint` file. Two shared cores are slow now and then; a start that
 /// takes this long is a failure.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Where the engine `postgres` finds its database, in the folder of the daemon.
+pub const STORE_FILE: &str = "store.toml";
 const POLL: Duration = Duration::from_millis(2);
 
 /// A running `vaultd dev --dir`. Dropped, it is killed.
@@ -42,8 +44,14 @@ impl Vaultd {
             let file = File::options().create(true).append(true).open(folder.join(name));
             Stdio::from(file.expect("an output file"))
         };
-        let child = Command::new(program("vaultd"))
-            .args(["dev", "--store", engine, "--dir"])
+        let mut command = Command::new(program("vaultd"));
+        command.arg("dev");
+        match engine {
+            "postgres" => command.arg("--store-from").arg(folder.join(STORE_FILE)),
+            embedded => command.args(["--store", embedded]),
+        };
+        let child = command
+            .arg("--dir")
             .arg(&vault)
             .args(arguments)
             .stdin(Stdio::null())
