@@ -82,7 +82,7 @@ fn bound(rpc: &str) -> usize {
 
 /// A valid call is served; a step of a ceremony is understood, and refused since the vault is open.
 #[track_caller]
-fn understood(rpc: &str, answered: Result<(), Status>) {
+fn understood(rpc: &str, answered: &Result<(), Status>) {
     let reason = answered.as_ref().err().and_then(vault_proto::reason);
     let of_ceremonies = matches!(reason.as_deref(), Some("UNSEALED" | "NO_CEREMONY"));
     assert!(answered.is_ok() || of_ceremonies, "{rpc}: {answered:?}");
@@ -103,7 +103,7 @@ async fn an_unknown_field_is_dropped_and_neither_logged_nor_kept() {
     for rpc in rpcs() {
         let ask = valid(&rpc, &site.stage);
         let message = [ask.bytes(), unknown_field(FOREIGN.as_bytes())].concat();
-        understood(&rpc, call(&site, caller(&rpc), ask.path(), message).await);
+        understood(&rpc, &call(&site, caller(&rpc), ask.path(), message).await);
         if rpc == "Seal" {
             site.unseal().await;
         }
@@ -126,7 +126,7 @@ async fn a_message_beyond_its_bound_is_refused_and_one_of_exactly_its_bound_is_n
         };
         let (fits, exceeds) = (message(bound(&rpc)), message(bound(&rpc) + 1));
         assert_eq!((fits.len(), exceeds.len()), (bound(&rpc), bound(&rpc) + 1));
-        understood(&rpc, call(&site, caller(&rpc), ask.path(), fits).await);
+        understood(&rpc, &call(&site, caller(&rpc), ask.path(), fits).await);
         if rpc == "Seal" {
             site.unseal().await;
         }

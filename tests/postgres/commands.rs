@@ -54,7 +54,7 @@ impl Installation {
         let server = installation.authority.issue(&server).unwrap();
         installation.write("server.pem", &server.chain_pem);
         installation.write("server.key", &server.private_key_pem);
-        installation.write("ca.pem", &installation.authority.certificate_pem());
+        installation.write("ca.pem", installation.authority.certificate_pem());
         installation.write("policy.toml", POLICY);
         installation.write("passphrase", "correct horse battery staple\n");
         for part in ["anchor", "keyring"] {

@@ -59,7 +59,7 @@ impl SealedVault {
     pub fn accept_anchor(
         &self,
         given: Credential<'_>,
-        accepted: Accepted,
+        accepted: &Accepted,
         policy: Arc<Policy>,
         now: Timestamp,
         entropy: &mut dyn Entropy,
@@ -162,7 +162,7 @@ mod tests {
         let reason = CallerText::parse("restore-1").unwrap();
         let accepted = Accepted { log_size: size, keyring_generation: generation, reason };
         let (passphrase, now) = (scene.passphrase(), scene.now);
-        scene.sealed.accept_anchor(passphrase, accepted, policy(POLICY), now, &mut scene.entropy)
+        scene.sealed.accept_anchor(passphrase, &accepted, policy(POLICY), now, &mut scene.entropy)
     }
 
     fn refused(scene: &mut Scene, size: u64, generation: Option<u64>) -> AnchorGap {

@@ -1,9 +1,9 @@
 //! Which tokens were asked for today: a token that was counted against its day is free for the rest of it.
 //!
-//! The tokens that one commit counts first are one row, beside the log's page; the whole day stands in memory.
-//! A row for each token would cost every first release a look-up and an insertion at a random place, more
-//! than everything else the lane does for it. The memory is filled from the rows when the first call of a day
-//! needs it, and again after a commit whose outcome was in doubt.
+//! The tokens that one commit counts first are one row, beside the log's page; the whole day stands in
+//! memory. A row for each token would cost every first release a look-up and an insertion at a random place,
+//! more than everything else the lane does for it. The memory is filled from the rows when the first call of
+//! a day needs it, and again after a commit whose outcome was in doubt.
 
 use std::collections::{HashMap, HashSet};
 
@@ -55,8 +55,8 @@ impl ByScope {
         self.0.values().map(HashSet::len).sum()
     }
 
-    /// `(scope: length 1 ‖ text) ‖ count 4 ‖ token 21 × count`, for each scope; scopes and tokens in order, so
-    /// that a batch has one encoding.
+    /// `(scope: length 1 ‖ text) ‖ count 4 ‖ token 21 × count`, for each scope; scopes and tokens in order,
+    /// so that a batch has one encoding.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let scopes: usize = self.0.keys().map(|scope| 1 + scope.len() + 4).sum();
         let mut bytes = Vec::with_capacity(scopes + self.len() * Token::BYTES);
@@ -120,7 +120,8 @@ impl Seen {
         Ok(begun)
     }
 
-    /// Reads a row's tokens; one that does not authenticate counts as nothing, so that its tokens count again.
+    /// Reads a row's tokens; one that does not authenticate counts as nothing, so that its tokens count
+    /// again.
     fn take(&mut self, key: &Key, row: &Row, from: &Rows<'_>) -> Option<()> {
         let mut rest = rows::unguard(from.mac, from.vault_id, key, &row.value).ok()?;
         while let Some((length, after)) = rest.split_first() {

@@ -179,7 +179,7 @@ pub(super) fn anchor(command: &AnchorCommand) -> Done {
     let accepted =
         Accepted { log_size: options.size, keyring_generation: options.keyring_generation, reason };
     let (now, mut entropy) = (SystemClock.now(), SystemEntropy::new());
-    match site.sealed.accept_anchor(given.credential(), accepted, site.policy, now, &mut entropy) {
+    match site.sealed.accept_anchor(given.credential(), &accepted, site.policy, now, &mut entropy) {
         Ok((vault, gap)) => {
             vault.seal();
             println!("accepted: {gap}");
@@ -188,7 +188,8 @@ pub(super) fn anchor(command: &AnchorCommand) -> Done {
         Err(AcceptError::Unstated(gap)) => {
             let (size, generation) = (gap.log_size, gap.keyring_generation);
             Err(format!(
-                "nothing was changed: {gap}\nto accept exactly this: --size {size} --keyring-generation {generation}"
+                "nothing was changed: {gap}\n\
+                 to accept exactly this: --size {size} --keyring-generation {generation}"
             )
             .into())
         }

@@ -125,12 +125,11 @@ fn fewer_shares_than_the_threshold_are_uniform_whatever_the_secret() {
         for _ in 0..splits {
             let shares = split(&key(secret), 3, 3, &mut entropy).unwrap();
             let bytes: Vec<_> = shares.iter().map(Key32::expose).collect();
-            for at in 0..32 {
-                for share in 0..3 {
-                    let (this, next) = (bytes[share][at], bytes[(share + 1) % 3][at]);
-                    single[share].add(this);
+            for share in 0..3 {
+                for (this, next) in bytes[share].iter().zip(bytes[(share + 1) % 3]) {
+                    single[share].add(*this);
                     // Any fixed combination of two: were they dependent, some would be uneven.
-                    pairs[share].add(this ^ multiply(next, 0x53));
+                    pairs[share].add(this ^ multiply(*next, 0x53));
                 }
             }
         }
