@@ -10,8 +10,10 @@
 
 mod ciphers;
 mod dependencies;
+mod licence;
 mod limits;
 mod links;
+mod log_fields;
 mod machine_paths;
 mod names;
 mod numbers;
