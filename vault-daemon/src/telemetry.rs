@@ -1,12 +1,15 @@
 //! What the daemon says about itself: structured events on stderr, metrics for Prometheus.
 //!
-//! Both come from an allow-list. An event's fields are named where it is written, and nothing here or
-//! anywhere else writes a request, a value or a token. Metric labels are from closed sets: RPC names and
-//! stable reasons.
+//! Both come from an allow-list. Only the daemon's own lines reach the log, their fields have the names that
+//! tests/tidy lists, and none holds a request, a value or a token. Metric labels are from closed sets: RPC
+//! names and stable reasons.
 
 mod listener;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,19 +18,20 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::Registry as Counts;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
-use vault_core::error::Error;
+use tracing::subscriber::set_global_default;
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
+use tracing_subscriber::{Registry, fmt};
 
 pub use listener::{Listener, ListenerError};
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
 use crate::custody::{Custody, Standing};
 use crate::server::{Counters, Ending};
+use crate::tls::TlsDoor;
 
 /// The reason of a call that succeeded.
 const OK: &str = "OK";
@@ -40,7 +44,7 @@ struct CallLabels {
 
 /// Counts and times of one daemon since its start.
 pub struct Metrics {
-    registry: Registry,
+    registry: Counts,
     calls: Family<CallLabels, Counter>,
     call_seconds: Histogram,
     commit_seconds: Histogram,
@@ -51,7 +55,7 @@ pub struct Metrics {
 impl Metrics {
     /// All zero.
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("vaultd");
+        let mut registry = Counts::with_prefix("vaultd");
         let calls = Family::default();
         // From 50 µs, a commit on a fast disk, to 13 s, beyond every default deadline.
         let seconds = || Histogram::new(exponential_buckets(50e-6, 2.0, 19));
@@ -67,8 +71,8 @@ impl Metrics {
     }
 
     /// A call was answered.
-    pub fn called(&self, rpc: &'static str, refused: Option<&Error>, took: Duration) {
-        let reason = refused.map_or(OK, Error::reason);
+    pub fn called(&self, rpc: &'static str, refused: Option<&'static str>, took: Duration) {
+        let reason = refused.unwrap_or(OK);
         self.calls.get_or_create(&CallLabels { rpc, reason }).inc();
         self.call_seconds.observe(took.as_secs_f64());
     }
@@ -100,6 +104,8 @@ pub struct Exposition {
     pub custody: Arc<Custody>,
     /// The connections.
     pub connections: Arc<Counters>,
+    /// The door they come in by.
+    pub door: Arc<TlsDoor>,
 }
 
 impl Exposition {
@@ -116,6 +122,7 @@ impl Exposition {
         let end = text.rfind("# EOF").unwrap_or(text.len());
         text.truncate(end);
         self.write_connections(&mut text);
+        self.write_door(&mut text);
         self.write_vault(&mut text);
         text.push_str("# EOF\n");
         text
@@ -153,6 +160,24 @@ impl Exposition {
         }
     }
 
+    fn write_door(&self, text: &mut String) {
+        let status = self.door.status();
+        gauge(
+            text,
+            "vaultd_tls_files_refused",
+            "1 while certificates, keys or lists as they are now are not the ones in force",
+            u64::from(status.reload_failure.is_some()),
+        );
+        if let Some(first) = status.deadlines.first() {
+            gauge(
+                text,
+                "vaultd_tls_first_end_seconds",
+                "When the first certificate or revocation list of the door ends, seconds since 1970",
+                first.at.seconds(),
+            );
+        }
+    }
+
     fn write_vault(&self, text: &mut String) {
         let standing = self.custody.standing();
         gauge(text, "vaultd_unsealed", "1 while calls are served", u64::from(standing == Standing::Unsealed));
@@ -177,23 +202,36 @@ fn counter(text: &mut String, name: &str, help: &str, value: u64) {
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name}_total {value}");
 }
 
+/// Whose lines reach the log: the daemon's own. What libraries write about themselves, at whatever level, is
+/// theirs to decide; here it would be a way past every other rule.
+const TARGETS: [&str; 2] = ["vault_daemon", "vaultd"];
+
 /// Sends events to stderr from here on; the first call of the process counts.
 pub fn log_to_stderr(config: LogConfig) {
-    let level = match config.level {
+    let stderr = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    // A line that cannot be written is lost: to complain about it on stderr would be a panic.
+    let stderr = stderr.log_internal_errors(false);
+    // A second subscriber is refused; the first one, of another vault in the same process, stays. Nothing
+    // listens for lines of the crate `log`, which fjall and rustls use.
+    let _ = match config.format {
+        LogFormat::Json => set_global_default(own_lines(config.level, stderr.json().flatten_event(true))),
+        LogFormat::Text => set_global_default(own_lines(config.level, stderr)),
+    };
+}
+
+/// Own lines up to a level, into a layer.
+fn own_lines<L: Layer<Registry> + Send + Sync>(level: LogLevel, layer: L) -> impl Subscriber + Send + Sync {
+    let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    // The database's client would write the parameters of its statements, which are rows.
-    let allowed = Targets::new().with_default(level).with_target("tokio_postgres", LevelFilter::OFF);
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(true);
-    // A second subscriber is refused; the first one, of another vault in the same process, stays.
-    let _ = match config.format {
-        LogFormat::Json => tracing_subscriber::registry()
-            .with(log.json().flatten_event(true).with_filter(allowed))
-            .try_init(),
-        LogFormat::Text => tracing_subscriber::registry().with(log.with_filter(allowed)).try_init(),
+    let passes = move |line: &Metadata<'_>| {
+        let module = line.target().split("::").next();
+        *line.level() <= level && module.is_some_and(|module| TARGETS.contains(&module))
     };
+    let own = filter_fn(passes).with_max_level_hint(level);
+    tracing_subscriber::registry().with(layer).with(own)
 }
