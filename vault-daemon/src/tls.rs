@@ -118,7 +118,7 @@ impl TlsDoor {
     }
 
     /// Looks whether a file has changed, or the last reload failed, and if so reloads.
-    fn reload_if_changed(&self) {
+    fn reload_if_changed(&self, alarm: &impl Fn()) {
         let mut reloading = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         if reloading.failure.is_none() && reloading.stamps == stamps(&self.files) {
             return;
@@ -127,7 +127,10 @@ impl TlsDoor {
         match self.reload_under(&mut reloading) {
             Ok(()) => tracing::info!(event = "tls_files_reloaded"),
             Err(_) if before == reloading.failure => {}
-            Err(error) => tracing::error!(event = "tls_reload_failed", error = %error),
+            Err(error) => {
+                alarm();
+                tracing::error!(event = "tls_reload_failed", error = %error);
+            }
         }
     }
 

@@ -644,7 +644,7 @@ async fn a_stale_list_closes_the_door_by_time_alone() {
     assert_ne!(alert(&error), AlertDescription::CloseNotify);
     assert!(!door.status().is_good(site.clock.now()), "health must show it");
 
-    site.write_list(&[], 3, usual());
+    site.write_list(&[], 3, days(1, 10));
     door.reload().unwrap();
     assert!(door.still_admitted(&peer));
     assert_admitted(&door, site.client_config(Some(&leaf))).await;
@@ -739,13 +739,20 @@ async fn changed_files_are_noticed() {
     let site = Site::new(Revocation::Crl);
     let (door, leaf) = (site.open(), site.client());
     let peer = assert_admitted(&door, site.client_config(Some(&leaf))).await;
-    let _watch = door.watch(Duration::from_millis(20)).unwrap();
+    let alarms = Arc::new(AtomicUsize::new(0));
+    let alarm = Arc::clone(&alarms);
+    let count = move || {
+        alarm.fetch_add(1, Ordering::SeqCst);
+    };
+    let _watch = door.watch(Duration::from_millis(20), count).unwrap();
     site.write_list(&[&leaf.serial], 2, usual());
     wait_until(|| !door.still_admitted(&peer)).await;
 
     site.write("clients.crl", "no list at all");
     wait_until(|| door.status().reload_failure.is_some()).await;
     assert!(!door.still_admitted(&peer), "the last good list stays in force");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(alarms.load(Ordering::SeqCst), 1, "one failure, looked at ten times, is one alarm");
     site.write_list(&[], 3, usual());
     wait_until(|| door.status().reload_failure.is_none()).await;
     assert!(door.still_admitted(&peer));
@@ -757,6 +764,7 @@ async fn changed_files_are_noticed() {
     site.clock.set(START + 2 * DAY);
     wait_until(|| door.status().reload_failure.is_none()).await;
     assert!(!Arc::ptr_eq(&old, &door.tls_config()));
+    assert_eq!(alarms.load(Ordering::SeqCst), 2);
 }
 
 async fn wait_until(mut condition: impl FnMut() -> bool) {
@@ -783,11 +791,18 @@ async fn a_bad_file_keeps_what_was_good() {
     let other_server = site.server_ca.issue(&Request::server(&["localhost"], &[LOOPBACK], usual())).unwrap();
     let expired = Request::server(&["localhost"], &[LOOPBACK], days(0, 0));
     let expired = site.server_ca.issue(&expired).unwrap();
+    let second_before = Timestamp::from_seconds(usual().not_before.seconds() - 1);
+    let earlier = |number| {
+        let validity = Validity { not_before: second_before, ..usual() };
+        site.client_ca.revocation_list(&[], number, validity).unwrap()
+    };
     let bad = [
         ("clients.crl", String::new(), "neither DER nor PEM"),
         ("clients.crl", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n".to_owned(), "malformed"),
         ("clients.crl", other_ca.revocation_list(&[], 9, usual()).unwrap(), "not signed by the CA"),
         ("clients.crl", site.client_ca.revocation_list(&[], 0, usual()).unwrap(), "older"),
+        ("clients.crl", earlier(1), "older"),
+        ("clients.crl", earlier(2), "older"),
         ("clients.pem", leaf.chain_pem.clone(), "is no CA"),
         ("clients.pem", other_ca.certificate_pem(), "not signed by the CA"),
         ("clients.pem", "nothing".to_owned(), "not PEM"),
@@ -815,6 +830,28 @@ async fn a_bad_file_keeps_what_was_good() {
     fs::remove_file(site.path("clients.crl")).unwrap();
     assert!(matches!(door.reload().unwrap_err(), TlsError::Read { .. }));
     assert!(door.still_admitted(&peer));
+}
+
+#[test]
+fn a_list_without_a_number_is_refused() {
+    let mut site = Site::new(Revocation::Crl);
+    site.add_client_ca("unnumbered", &fixture("unnumbered-ca.pem"));
+    site.write("unnumbered.crl", &fixture("unnumbered.crl"));
+    let refused = site.open_error().to_string();
+    assert!(refused.contains("unnumbered.crl has no CRL number"), "{refused}");
+}
+
+#[test]
+fn of_several_lists_of_one_ca_the_newest_counts() {
+    let site = Site::new(Revocation::Crl);
+    let list = |number| site.client_ca.revocation_list(&[], number, usual()).unwrap();
+    site.write("clients.crl", &[list(1), list(2)].concat());
+    let door = site.open();
+    door.reload().unwrap();
+    site.write("clients.crl", &[list(3), list(1)].concat());
+    door.reload().unwrap();
+    site.write("clients.crl", &[list(2), list(1)].concat());
+    assert!(door.reload().unwrap_err().to_string().contains("older"));
 }
 
 #[tokio::test]

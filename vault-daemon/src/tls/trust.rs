@@ -1,6 +1,5 @@
 //! Whose certificates open the door: client CAs, their revocation lists, and the check of a chain.
 
-use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,7 +55,7 @@ struct Anchor {
 struct List {
     parsed: CertRevocationList<'static>,
     issuer: Vec<u8>,
-    number: Option<BigUint>,
+    number: BigUint,
     this_update: u64,
     next_update: u64,
     file: PathBuf,
@@ -91,14 +90,21 @@ impl Trust {
         Ok(Self { revocation: files.revocation, cas, algorithms, verified: Mutex::default() })
     }
 
-    /// Refuses to go back to an older revocation list of the same issuer, which would let revoked clients in.
+    /// Refuses to go back to an older revocation list of the same issuer, which would let revoked clients in:
+    /// neither number nor date may go back.
     pub(super) fn check_successor(&self, next: &Self) -> Result<(), TlsError> {
-        let held = || self.cas.iter().flat_map(|ca| &ca.lists);
-        let older = |list: &&List| held().any(|held| held.covers_same_as(list) && list.number < held.number);
-        match next.cas.iter().flat_map(|ca| &ca.lists).find(older) {
-            Some(list) => Err(TlsError::unusable(&list.file, "is older than the revocation list in force")),
-            None => Ok(()),
+        for held in self.lists() {
+            // Of several lists of one issuer the newest counts.
+            let newest = next.lists().filter(|list| held.covers_same_as(list)).max_by_key(|list| list.age());
+            if let Some(list) = newest.filter(|list| list.is_older_than(held)) {
+                return Err(TlsError::unusable(&list.file, "is older than the revocation list in force"));
+            }
         }
+        Ok(())
+    }
+
+    fn lists(&self) -> impl Iterator<Item = &List> {
+        self.cas.iter().flat_map(|ca| &ca.lists)
     }
 
     pub(super) fn subjects(&self) -> Vec<DistinguishedName> {
@@ -290,7 +296,7 @@ impl Ca {
             ));
         }
         // webpki takes the first list that speaks for a certificate: it must be the newest.
-        self.lists.sort_by_key(|list| Reverse((list.number.clone(), list.this_update)));
+        self.lists.sort_by(|one, other| other.age().cmp(&one.age()));
         Ok(())
     }
 
@@ -350,14 +356,24 @@ impl List {
             .map_err(|()| bad("is not signed by the CA it names"))?;
         let seconds = |time: i64| u64::try_from(time).map_err(|_| bad("has a malformed date"));
         let next_update = read.next_update().ok_or_else(|| bad("has no next update"))?;
+        let number = read.crl_number().ok_or_else(|| bad("has no CRL number, which RFC 5280 demands"))?;
         Ok(Self {
             parsed: CertRevocationList::Owned(owned),
-            number: read.crl_number().cloned(),
+            number: number.clone(),
             this_update: seconds(read.last_update().timestamp())?,
             next_update: seconds(next_update.timestamp())?,
             issuer,
             file: file.to_owned(),
         })
+    }
+
+    /// Lists of one issuer in the order in which they were made.
+    fn age(&self) -> (&BigUint, u64) {
+        (&self.number, self.this_update)
+    }
+
+    fn is_older_than(&self, held: &Self) -> bool {
+        self.number < held.number || self.this_update < held.this_update
     }
 
     fn covers_same_as(&self, other: &Self) -> bool {

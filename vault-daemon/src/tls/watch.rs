@@ -16,17 +16,22 @@ pub struct FilesWatch {
 }
 
 impl TlsDoor {
-    /// Starts the watch; [`crate::limits::FILES_POLL`] is how often the daemon looks.
+    /// Starts the watch; [`crate::limits::FILES_POLL`] is how often the daemon looks. `alarm` is called for
+    /// every new failure, once.
     ///
     /// # Errors
     /// When the system starts no further thread.
-    pub fn watch(self: &Arc<Self>, every: Duration) -> io::Result<FilesWatch> {
+    pub fn watch(
+        self: &Arc<Self>,
+        every: Duration,
+        alarm: impl Fn() + Send + 'static,
+    ) -> io::Result<FilesWatch> {
         let (stop, stopped) = mpsc::channel::<()>();
         let door: Weak<Self> = Arc::downgrade(self);
         let watch = move || {
             while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                 let Some(door) = door.upgrade() else { return };
-                door.reload_if_changed();
+                door.reload_if_changed(&alarm);
             }
         };
         let thread = thread::Builder::new().name("vaultd-files".to_owned()).spawn(watch)?;
