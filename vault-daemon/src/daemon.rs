@@ -194,14 +194,15 @@ impl Daemon {
         unsealed: Option<Vault>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new());
         let door = Arc::new(TlsDoor::open(config.listen.tls.clone(), Arc::clone(&clock))?);
-        let files = door.watch(FILES_POLL)?;
+        let alarms = Arc::clone(&metrics);
+        let files = door.watch(FILES_POLL, move || alarms.alarm())?;
         let Site { sealed, store, policy } = site;
         let custody = Arc::new(Custody::new(sealed, store, policy, clock));
         if let Some(vault) = unsealed {
             custody.install(vault);
         }
-        let metrics = Arc::new(Metrics::new());
         let options = server_options(&config);
         let cores = options.cores;
         let lane = Lane::start(cores, Arc::clone(&custody), Arc::clone(&metrics))?;
@@ -210,13 +211,14 @@ impl Daemon {
         let parts = (Arc::clone(&custody), Arc::clone(&lane), Arc::clone(&metrics));
         let make_core = move |core| {
             let (custody, lane, metrics) = parts.clone();
-            rpc::routes(&Calls::on_core(core, cores, custody, lane, metrics, deadlines))
+            rpc::routes(&Calls::on_core(core, custody, lane, metrics, deadlines))
         };
         let server = Server::start(options, Arc::clone(&door) as Arc<_>, Arc::new(make_core))?;
         let exposition = Exposition {
             metrics: Arc::clone(&metrics),
             custody: Arc::clone(&custody),
             connections: server.counters(),
+            door: Arc::clone(&door),
         };
         let listener = Listener::start(&config.metrics, exposition)?;
         tracing::info!(event = "serving", address = %server.local_addr(), sealed = custody.open().is_none());

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::pki_types::CertificateDer;
 use rustls::{CertificateError, OtherError, PeerIncompatible};
@@ -12,6 +12,8 @@ use vault_core::policy::{Identity, IdentityError};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::lane::Share;
+
 /// One admitted client: what its certificate says about it, checked against the door's trust.
 ///
 /// The server puts an `Arc<Peer>` into the extensions of every request of the connection. The principal is
@@ -20,6 +22,8 @@ pub struct Peer {
     identity: Option<Identity>,
     certificates: Vec<CertificateDer<'static>>,
     not_after: Timestamp,
+    /// What its identity holds of the lane: found once, so that calls need not look for it.
+    lane_share: OnceLock<Arc<Share>>,
 }
 
 impl Peer {
@@ -29,7 +33,7 @@ impl Peer {
         certificates: Vec<CertificateDer<'static>>,
         not_after: Timestamp,
     ) -> Self {
-        Self { identity, certificates, not_after }
+        Self { identity, certificates, not_after, lane_share: OnceLock::new() }
     }
 
     /// The one name of the certificate. [`crate::tls::TlsDoor`] admits nobody without one; `None` exists for
@@ -46,6 +50,16 @@ impl Peer {
     /// When the leaf certificate ends.
     pub fn not_after(&self) -> Timestamp {
         self.not_after
+    }
+
+    /// What its identity holds of the lane, looked for at the first call.
+    pub(crate) fn lane_share(&self, find: impl FnOnce() -> Arc<Share>) -> &Arc<Share> {
+        self.lane_share.get_or_init(find)
+    }
+
+    /// The same, if a call was made.
+    pub(crate) fn own_lane_share(&self) -> Option<&Arc<Share>> {
+        self.lane_share.get()
     }
 }
 

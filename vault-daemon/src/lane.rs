@@ -2,11 +2,13 @@
 //! them.
 //!
 //! A call holds a [`Place`] from before it is prepared until its answer is back on its core, so that what
-//! waits is bounded however fast calls come, and one identity never holds more than a quarter. The deadline
-//! and a cancellation count until the lane takes the call: then it has no effect and no entry. Once taken it
-//! runs to the end.
+//! waits is bounded however fast calls come and on however many cores, and one identity never holds more than
+//! a quarter. The deadline and a cancellation count until the lane takes the call: then it has no effect and
+//! no entry. Once taken it runs to the end.
 
-use std::collections::{HashMap, VecDeque};
+mod places;
+
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,14 +17,16 @@ use std::time::Instant;
 
 use vault_core::crypto::BulkEntropy;
 use vault_core::error::{Error, State};
-use vault_core::limits::{BATCH_ITEMS_MAX, COMMIT_ITEMS_MAX, LANE_ITEMS_MAX};
-use vault_core::policy::Identity;
+use vault_core::limits::COMMIT_ITEMS_MAX;
 use vault_core::vault::{Outcome, Prepared};
 
 use crate::answers::{Desks, Ticket};
 use crate::custody::Custody;
 use crate::identity::Peer;
 use crate::telemetry::Metrics;
+
+pub(crate) use places::Share;
+pub use places::{Place, Places};
 
 /// A prepared call on its way to the lane.
 pub struct Waiting {
@@ -42,65 +46,6 @@ pub struct Answer {
     pub place: Place,
 }
 
-/// Room in the lane for one core's calls.
-pub struct Places {
-    held: Mutex<Held>,
-    items_max: usize,
-    items_max_each: usize,
-}
-
-#[derive(Default)]
-struct Held {
-    items: usize,
-    by_identity: HashMap<Identity, usize>,
-}
-
-/// A call's share of the lane; given back when dropped.
-pub struct Place {
-    places: Arc<Places>,
-    peer: Arc<Peer>,
-    items: usize,
-}
-
-impl Places {
-    /// This core's part of the lane: its share, or at least room for a few batches.
-    pub fn for_one_of(cores: usize) -> Arc<Self> {
-        let items_max = (LANE_ITEMS_MAX / cores.max(1)).max(8 * BATCH_ITEMS_MAX);
-        Arc::new(Self { held: Mutex::default(), items_max, items_max_each: items_max / 4 })
-    }
-
-    /// A place for a call of so many items; `None` when the lane, or this identity's quarter of it, is full.
-    pub fn take(self: &Arc<Self>, peer: &Arc<Peer>, items: usize) -> Option<Place> {
-        let identity = peer.identity()?;
-        let mut held = lock(&self.held);
-        let own = held.by_identity.get(identity).copied().unwrap_or(0);
-        if held.items + items > self.items_max || own + items > self.items_max_each {
-            return None;
-        }
-        held.items += items;
-        match held.by_identity.get_mut(identity) {
-            Some(own) => *own += items,
-            None => drop(held.by_identity.insert(identity.clone(), items)),
-        }
-        drop(held);
-        Some(Place { places: Arc::clone(self), peer: Arc::clone(peer), items })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut held = lock(&self.places.held);
-        held.items -= self.items;
-        let Some(identity) = self.peer.identity() else { return };
-        if let Some(own) = held.by_identity.get_mut(identity) {
-            *own -= self.items;
-            if *own == 0 {
-                held.by_identity.remove(identity);
-            }
-        }
-    }
-}
-
 /// The calls that wait for the next commit.
 struct Queue {
     calls: Mutex<VecDeque<(Ticket, Waiting)>>,
@@ -114,6 +59,7 @@ struct Queue {
 pub struct Lane {
     queue: Arc<Queue>,
     desks: Desks<Waiting, Answer>,
+    places: Arc<Places>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -139,12 +85,17 @@ impl Lane {
             entropy: BulkEntropy::new(),
         };
         let thread = std::thread::Builder::new().name("lane".into()).spawn(move || committer.run())?;
-        Ok(Arc::new(Self { queue, desks, thread: Mutex::new(Some(thread)) }))
+        Ok(Arc::new(Self { queue, desks, places: Places::new(), thread: Mutex::new(Some(thread)) }))
     }
 
     /// The desks of the cores.
     pub const fn desks(&self) -> &Desks<Waiting, Answer> {
         &self.desks
+    }
+
+    /// A place for a call of so many items; `None` when the lane, or its caller's quarter of it, is full.
+    pub fn take_place(&self, peer: &Arc<Peer>, items: usize) -> Option<Place> {
+        self.places.take(peer, items)
     }
 
     /// Whether calls wait or are being committed.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use vault_core::limits::LANE_ITEMS_MAX;
+
 /// Certificates of a chain that a client shows: a leaf and more intermediates than any sane PKI has.
 pub const CHAIN_CERTIFICATES_MAX: usize = 6;
 /// Longest validity of a certificate that no revocation list covers (`revocation = "short-lived"`).
@@ -22,6 +24,9 @@ pub const VERIFIED_CHAINS_MAX: usize = 8_192;
 /// How often the files behind the door are looked at. DESIGN asks for 60 s from file to closed connection:
 /// this, 15 s to the next re-check, 5 s of grace.
 pub const FILES_POLL: Duration = Duration::from_secs(10);
+/// Items of the lane that one identity may hold: a quarter, so that no client shuts the others out. Four full
+/// batches fit.
+pub const IDENTITY_LANE_ITEMS_MAX: usize = LANE_ITEMS_MAX / 4;
 /// Bytes of the configuration file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of a file with the password of a database role.
