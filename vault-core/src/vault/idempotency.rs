@@ -58,23 +58,24 @@ impl Preparing<'_> {
         bytes.extend_from_slice(text.as_str().as_bytes());
         let key = Key::new(Space::Idempotency, Some(&tenant), &bytes);
         let present = |class| items.iter().flatten().any(|item| item.value.class() == class);
-        let bodies = [Class::Pan, Class::Ssn].into_iter().filter(|class| present(*class));
-        let bodies =
-            bodies.map(|class| self.class_body(&tenant, class, &key, items)).collect::<Result<_, _>>()?;
+        let classes = Class::ALL.into_iter().filter(|class| present(*class));
+        let bodies = classes.filter_map(|class| self.class_body(&tenant, class, &key, items)).collect();
         Ok(PreparedIdempotency { key, tenant, bodies })
     }
 
+    /// `None` for a class that the tenant does not keep: there is no key to compare such values with, and
+    /// each of them is refused whatever it is.
     fn class_body(
         &self,
         tenant: &TenantId,
         class: Class,
         key: &Key,
         items: &[Result<NewValue, Invalid>],
-    ) -> Result<ClassBody, Error> {
-        let keys = self.keys.keyring.encrypting(tenant, class).ok_or(Error::Denied)?;
+    ) -> Option<ClassBody> {
+        let keys = self.keys.keyring.encrypting(tenant, class)?;
         let canonical = canonical(class, items);
         let mac = body_mac(keys.idempotency(), key, &canonical);
-        Ok(ClassBody { class, version: keys.version(), mac, canonical })
+        Some(ClassBody { class, version: keys.version(), mac, canonical })
     }
 }
 

@@ -30,6 +30,10 @@ id = "indexed"
 classes = ["pan", "ssn"]
 one_token_per_value = true
 
+[[tenant]]
+id = "cards"
+classes = ["pan"]
+
 [[purpose]]
 id = "settlement"
 version = 1
@@ -84,6 +88,14 @@ role = "checkout"
 rights = ["tokenize", "find-by-value"]
 classes = ["pan"]
 requests_per_minute = 5
+
+[[principal]]
+id = "cards-checkout"
+identity = "uri:spiffe://test/cards-checkout"
+tenant = "cards"
+role = "checkout"
+rights = ["tokenize"]
+classes = ["pan"]
 
 [[principal]]
 id = "auditor"
@@ -405,6 +417,28 @@ fn a_batch_has_a_verdict_and_an_entry_for_each_item() {
         panic!("refused")
     };
     assert_eq!(replayed, tokens);
+}
+
+#[test]
+fn an_item_of_a_class_that_the_tenant_lacks_is_refused_alone() {
+    let mut bench = Bench::new();
+    for key in [None, Some("k")] {
+        let batch = |pan: &[u8], ssn: &[u8]| Request::Tokenize {
+            items: vec![item(Value::Ssn(Ssn::parse(ssn).unwrap())), item(card(pan))],
+            idempotency_key: key.map(|key| CallerText::parse(key).unwrap()),
+            batch: true,
+        };
+        let outcome = bench.call("cards-checkout", batch(VISA, b"123-45-6789"));
+        assert_eq!(outcome.receipts().len(), 2);
+        let Ok(Reply::Tokenized(first)) = outcome.into_result() else { panic!("refused as a whole") };
+        assert!(first[0] == Err(Error::Denied) && first[1].is_ok());
+
+        let again = bench.call("cards-checkout", batch(VISA, b"123-45-6789")).into_result();
+        let Ok(Reply::Tokenized(again)) = again else { panic!("refused as a whole") };
+        assert_eq!(again == first, key.is_some());
+        let other = bench.call("cards-checkout", batch(b"4012888888881881", b"123-45-6789"));
+        assert_eq!(other.into_result().err(), key.map(|_| Error::IdempotencyKeyReused));
+    }
 }
 
 #[test]
