@@ -3,7 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use tonic::Code;
 use vault_core::error::{CeremonyFault, Error, Exhausted, Invalid, State, Unavailable};
+use vault_daemon::rpc::status;
 
 use crate::programs::clients;
 
@@ -44,9 +46,25 @@ fn the_guide_says_what_to_do_about_every_reason() {
     let others = others.into_iter().chain(CeremonyFault::ALL.map(Error::Ceremony));
     let (guide, errors) = (guide(), Invalid::ALL.map(Error::Invalid).into_iter().chain(others));
     let rows: Vec<&str> = guide.lines().filter(|line| line.starts_with("| ")).collect();
-    for reason in errors.map(|error| format!("`{}`", error.reason())) {
-        assert!(rows.iter().any(|row| row.contains(&reason)), "{reason}");
+    for error in errors {
+        let (reason, code) = (format!("`{}`", error.reason()), name(status::code(&error)));
+        let row =
+            rows.iter().find(|row| row.contains(&reason)).unwrap_or_else(|| panic!("no row for {reason}"));
+        let codes = row.split('|').nth(1).unwrap();
+        assert!(codes.split(',').any(|other| other.trim() == code), "{reason} is {code}, not {codes}");
     }
+}
+
+/// A status code as gRPC writes it: `InvalidArgument` is INVALID_ARGUMENT.
+fn name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
 }
 
 fn guide() -> String {

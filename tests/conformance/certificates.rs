@@ -18,9 +18,9 @@ use vault_daemon::config::Config;
 use vault_daemon::tls::Revocation;
 use vault_proto::ConnectError;
 
-use crate::requests;
 use crate::rpcs::Answer;
 use crate::site::{Site, write_private};
+use crate::{logs, requests};
 
 const CHECKOUT: &str = "spiffe://tests/checkout";
 
@@ -134,6 +134,60 @@ async fn a_revoked_certificate_gets_no_handshake_from_the_reload_on() {
     revoke(&site, &[&revoked.serial], 2);
     refused(&site, Some(&revoked), "Revoked").await;
     assert!(tokenize(&site, &other).await.is_ok());
+}
+
+#[tokio::test]
+async fn the_open_connection_of_a_revoked_certificate_is_closed() {
+    let site = Site::start_with(by_list).await;
+    let (revoked, other) = (site.issue("checkout"), site.issue("checkout"));
+    let connect = |leaf: &Leaf| site.connector(leaf).connect_lazy().unwrap();
+    let (theirs, ours) = (connect(&revoked), connect(&other));
+    let ask =
+        |channel| requests::with_value("Tokenize", Some(requests::card("378282246310005"))).send(channel);
+    assert!(ask(theirs.clone()).await.is_ok() && ask(ours.clone()).await.is_ok());
+    let admitted = admitted(&site).await;
+    revoke(&site, &[&revoked.serial], 2);
+    // Asked again every 15 seconds, without a call of its own to remind anybody.
+    wait_for(&site, "vaultd_connections_ended_total{ending=\"not_admitted\"}", 1).await;
+    assert!(ask(theirs).await.is_err(), "it is served after all");
+    assert!(ask(ours).await.is_ok());
+    assert_eq!(self::admitted(&site).await, admitted, "only what was open before is");
+}
+
+async fn admitted(site: &Site) -> u64 {
+    let text = site.metrics().await;
+    let count = text.lines().find_map(|line| line.strip_prefix("vaultd_connections_admitted_total "));
+    count.unwrap().parse().unwrap()
+}
+
+/// Waits until a metric has a value: files are looked at every 10 seconds.
+async fn wait_for(site: &Site, metric: &str, value: u64) {
+    let line = format!("{metric} {value}");
+    for _ in 0..300 {
+        if site.metrics().await.lines().any(|other| other == line) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("no {line} within 30 seconds");
+}
+
+#[tokio::test]
+async fn a_file_that_is_found_bad_alarms_until_it_is_mended() {
+    let site = Site::start_with(by_list).await;
+    wait_for(&site, "vaultd_tls_files_refused", 0).await;
+    let log = logs::mark();
+    write_private(&site.path("certs/clients.crl"), b"no list");
+    wait_for(&site, "vaultd_tls_files_refused", 1).await;
+    wait_for(&site, "vaultd_alarms_total", 1).await;
+    let named = format!("{} is neither DER nor PEM", site.path("certs/clients.crl").display());
+    assert!(logs::holds_since(log, named.as_bytes()), "the file is not named in the log");
+    assert!(tokenize(&site, &site.issue("checkout")).await.is_ok(), "the list before is in force");
+
+    let list = site.authority.revocation_list(&[], 2, validity()).unwrap();
+    write_private(&site.path("certs/clients.crl"), list.as_bytes());
+    wait_for(&site, "vaultd_tls_files_refused", 0).await;
+    wait_for(&site, "vaultd_alarms_total", 1).await;
 }
 
 #[tokio::test]

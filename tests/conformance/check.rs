@@ -75,26 +75,43 @@ pub(crate) fn answer(case: &Case, got: Option<&Refused>) -> Vec<String> {
     wrong
 }
 
+/// How often calls of an RPC ended for a reason, as the metrics tell.
+pub(crate) fn counted(metrics: &str, rpc: &str, reason: &str) -> u64 {
+    let metric = format!("vaultd_calls_total{{rpc=\"{rpc}\",reason=\"{reason}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(&metric)).map_or(0, |count| count.parse().unwrap())
+}
+
 /// What was there before a call.
 pub(crate) struct Before {
     log_size: u64,
     log_mark: usize,
     kept: BTreeMap<Key, Row>,
+    metrics: String,
 }
 
 impl Before {
     pub(crate) async fn take(site: &Site) -> Self {
         let log_size = site.log_size().await;
-        Self { log_size, log_mark: logs::mark(), kept: site.store.kept() }
+        let metrics = site.metrics().await;
+        Self { log_size, log_mark: logs::mark(), kept: site.store.kept(), metrics }
     }
 
-    /// What is wrong with what some calls left behind.
+    /// What is wrong with what some calls left behind: in the log, in the store, in the metrics.
     pub(crate) async fn traces(&self, site: &Site, cases: &[&Case]) -> Vec<String> {
         let entries = site.entries_since(self.log_size).await;
         let mut wrong: Vec<String> =
             cases.iter().flat_map(|case| self.left_by(case, &entries, site)).collect();
         if site.store.kept() != self.kept {
             wrong.push(format!("{}: a refused call changed a row", cases[0].what));
+        }
+        let metrics = site.metrics().await;
+        for Case { ask, reason, what, .. } in cases {
+            let count = |text: &str| counted(text, ask.rpc(), reason);
+            let alike = cases.iter().filter(|case| (case.ask.rpc(), case.reason) == (ask.rpc(), *reason));
+            let (more, expected) = (count(&metrics) - count(&self.metrics), alike.count() as u64);
+            if more != expected {
+                wrong.push(format!("{}, {what}: counted {more} times instead of {expected}", ask.rpc()));
+            }
         }
         wrong
     }
@@ -107,7 +124,7 @@ impl Before {
         let own: Vec<(&str, bool)> = own.map(|entry| (entry.outcome.as_str(), entry.released)).collect();
         let expected = match case.entered {
             Entered::Refused => vec![(case.reason, false)],
-            Entered::Granted => vec![("DONE", true)],
+            Entered::Granted => vec![("GRANTED", true)],
             Entered::No => vec![],
         };
         if own != expected {

@@ -1,10 +1,12 @@
 //! Requests that are refused for what is in them.
 
 use vault_proto::v1 as wire;
+use vault_proto::v1::batch_tokenize_result::Verdict;
+use vault_proto::v1::batches_client::BatchesClient;
 
 use crate::cases::{USED_KEY, cases, unknown_tokens};
 use crate::rpcs::{Ask, Refused};
-use crate::site::{FOREIGN, OWN, Site};
+use crate::site::{FOREIGN, OWN, OWN_SSN, Site};
 use crate::{check, requests};
 
 #[tokio::test]
@@ -57,4 +59,29 @@ async fn a_bad_item_refuses_nothing_but_itself() {
     // The value before it was there already; the one after it is new: a record and its index row.
     assert!(answer.token.starts_with("tok_pan_"));
     assert_eq!(site.store.kept().len(), kept + 2);
+}
+
+#[tokio::test]
+async fn an_item_of_a_class_that_the_tenant_lacks_refuses_nothing_but_itself() {
+    let site = Site::start().await;
+    let item = |value| wire::BatchTokenizeItem { value: Some(value), ..Default::default() };
+    let items = vec![item(requests::ssn(OWN_SSN)), item(requests::card(OWN))];
+    let afresh = ["DENIED", "DONE"].as_slice();
+    for (key, again) in [("", afresh), ("both-classes", ["REPLAYED"].as_slice())] {
+        let request = wire::BatchTokenizeRequest { items: items.clone(), idempotency_key: key.to_owned() };
+        for outcomes in [afresh, again] {
+            let mark = site.log_size().await;
+            let mut client = BatchesClient::new(site.channel("cards-checkout"));
+            let answer = client.batch_tokenize(request.clone()).await.unwrap().into_inner();
+            let verdicts: Vec<_> = answer.results.into_iter().map(|result| result.verdict.unwrap()).collect();
+            let [Verdict::Refusal(refusal), Verdict::Token(token)] = verdicts.as_slice() else {
+                panic!("{verdicts:?}");
+            };
+            assert_eq!(refusal.reason, "DENIED", "{key}");
+            assert!(token.starts_with("tok_pan_"), "{key}");
+            let entries = site.entries_since(mark).await;
+            let entered: Vec<&str> = entries.iter().map(|entry| entry.outcome.as_str()).collect();
+            assert_eq!(entered, outcomes, "{key}");
+        }
+    }
 }

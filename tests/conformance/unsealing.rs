@@ -29,8 +29,11 @@ pub(crate) const REASONS: [(&str, &str); 11] = [
 async fn stays_sealed(site: &Site, what: &str, passphrase: &str, reason: &'static str) {
     let mut case = Case::new(what, requests::unseal(passphrase), reason, Entered::No);
     case.sent = vec![passphrase.to_owned(), site.path("").to_str().unwrap().to_owned()];
+    let before = site.metrics().await;
     let got = Refused::of(site.ask(case.by, case.ask.clone()).await);
     check::stop_at(&check::answer(&case, got.as_ref()));
+    let count = |metrics: &str| check::counted(metrics, "Unseal", reason);
+    assert_eq!(count(&site.metrics().await), count(&before) + 1, "{what}: not counted");
 }
 
 /// The attempts that the log knows of since a mark, once the vault is open again.

@@ -295,10 +295,11 @@ pub struct Entry {
     #[prost(string, tag = "17")]
     pub reference: ::prost::alloc::string::String,
     /// Always set. How it ended: `DONE`, `REPLAYED` (the stored answer to the same idempotency key), `EXISTING` (the
-    /// value's one token, nothing written), or the reason the caller was refused with, as in google.rpc.ErrorInfo.
+    /// value's one token, nothing written), `GRANTED` (reading the log, proofs, status and sealing, which are entered
+    /// before they are done), or the reason the caller was refused with, as in google.rpc.ErrorInfo.
     #[prost(string, tag = "18")]
     pub outcome: ::prost::alloc::string::String,
-    /// Whether an answer was released.
+    /// Whether an answer was allowed to leave.
     #[prost(bool, tag = "19")]
     pub released: bool,
     /// How many things the entry stands for; 1 but in summaries.

@@ -125,6 +125,9 @@ pub enum Outcome {
     /// The value already had a token, where the tenant has one per value: that token was released, nothing
     /// written.
     Existing,
+    /// The right was given, and entered before what was asked for is done: the log read, a proof made, the
+    /// status told, the vault sealed. Whether there was an answer in the end the entry cannot say.
+    Granted,
     /// The policy does not allow it, or the caller has no principal.
     Denied,
     /// Bad tag, unknown, erased, foreign or outside the record's purposes.
@@ -152,12 +155,13 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The stable reason: `DONE`, `REPLAYED`, or the reason the caller was given.
+    /// The stable reason: `DONE`, `REPLAYED`, `EXISTING`, `GRANTED`, or the reason the caller was given.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::Done => "DONE",
             Self::Replayed => "REPLAYED",
             Self::Existing => "EXISTING",
+            Self::Granted => "GRANTED",
             Self::Denied => "DENIED",
             Self::UnknownToken => "UNKNOWN_TOKEN",
             Self::Quota => "QUOTA",
@@ -173,9 +177,9 @@ impl Outcome {
         }
     }
 
-    /// Whether an answer was released.
+    /// Whether an answer was allowed to leave.
     pub const fn released(self) -> bool {
-        matches!(self, Self::Done | Self::Replayed | Self::Existing)
+        matches!(self, Self::Done | Self::Replayed | Self::Existing | Self::Granted)
     }
 
     /// The outcome of a request refused with `error`; `None` for refusals that no entry records, since the
@@ -206,6 +210,7 @@ impl Outcome {
             Self::Done => [1, 0],
             Self::Replayed => [2, 0],
             Self::Existing => [3, 0],
+            Self::Granted => [4, 0],
             Self::Denied => [16, 0],
             Self::UnknownToken => [17, 0],
             Self::Quota => [18, 0],
@@ -227,6 +232,7 @@ impl Outcome {
             [1, 0] => Self::Done,
             [2, 0] => Self::Replayed,
             [3, 0] => Self::Existing,
+            [4, 0] => Self::Granted,
             [16, 0] => Self::Denied,
             [17, 0] => Self::UnknownToken,
             [18, 0] => Self::Quota,

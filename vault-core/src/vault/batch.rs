@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::audit::{Entry, LeafHash, LogWriter, Receipt, Staged};
+use crate::audit::{Entry, LeafHash, LogWriter, Outcome as Recorded, Receipt, Staged};
 use crate::clock::Timestamp;
 use crate::crypto::Entropy;
 use crate::error::{Error, State, Unavailable};
@@ -272,7 +272,10 @@ impl Planning<'_> {
             Work::Compare(work) => self.compare(work, &call.draft),
             Work::Find(work) => self.find(work, &call.draft),
             Work::Granted(grant) => {
-                self.enter(&call.draft);
+                // Entered before it is done: nobody reads the log, or seals, unseen.
+                let mut entry = call.draft.clone();
+                entry.outcome = Recorded::Granted;
+                self.enter(&entry);
                 Ok(Reply::Granted(Arc::clone(grant)))
             }
         }

@@ -9,12 +9,12 @@ use vault_core::crypto::RecordState;
 use vault_core::error::{Error, Invalid};
 use vault_core::limits::MESSAGE_BYTES_MAX;
 use vault_core::policy::Grant;
-use vault_core::vault::{LogListing, Reply, Request as Ask};
+use vault_core::vault::{LogListing, Reply, Request as Ask, Vault};
 use vault_proto::v1 as wire;
 use vault_proto::v1::audit_server::Audit;
 
 use super::calls::Calls;
-use super::status::status;
+use super::status::Refusal;
 use super::values;
 
 /// Entries of a listing that asks for no number.
@@ -26,16 +26,56 @@ const ENTRY_FRAME_BYTES_MAX: usize = 4;
 
 impl Calls {
     /// Passes the door for a right that concerns no record; the grant then opens the log.
-    async fn granted<M>(
-        &self,
-        rpc: &'static str,
-        request: Request<M>,
-        ask: Ask,
-    ) -> Result<Arc<Grant>, Status> {
-        match self.call(rpc, request, |_| Ok(ask)).await? {
-            (Reply::Granted(grant), _) => Ok(grant),
-            _ => Err(status(&Error::Bug)),
+    async fn granted<M>(&self, request: Request<M>, ask: Ask) -> Result<(Arc<Vault>, Arc<Grant>), Refusal> {
+        match self.entered(request, |_| Ok(ask)).await? {
+            (Reply::Granted(grant), _) => Ok((self.custody.vault()?, grant)),
+            _ => Err(Error::Bug.into()),
         }
+    }
+
+    async fn entries(
+        &self,
+        request: Request<wire::ListEntriesRequest>,
+    ) -> Result<wire::ListEntriesResponse, Refusal> {
+        let (from, size) = (request.get_ref().start_index, request.get_ref().page_size);
+        let (vault, grant) = self.granted(request, Ask::ReadLog).await?;
+        let limit = if size == 0 { PAGE_SIZE } else { usize::try_from(size).unwrap_or(usize::MAX) };
+        let origin = vault.origin().as_str().to_owned();
+        let listing = reading(move || vault.entries(&grant, from, limit)).await?;
+        let log_size = listing.size;
+        let (entries, next_index) = page(listing);
+        Ok(wire::ListEntriesResponse { entries, next_index, log_size, origin })
+    }
+
+    async fn checkpoint(
+        &self,
+        request: Request<wire::GetCheckpointRequest>,
+    ) -> Result<wire::GetCheckpointResponse, Refusal> {
+        let (vault, _) = self.granted(request, Ask::Prove).await?;
+        Ok(wire::GetCheckpointResponse { checkpoint: vault.checkpoint().as_ref().to_owned() })
+    }
+
+    async fn inclusion(
+        &self,
+        request: Request<wire::ProveInclusionRequest>,
+    ) -> Result<wire::ProveInclusionResponse, Refusal> {
+        let index = request.get_ref().index;
+        let leaf = LeafHash::try_from(request.get_ref().leaf_hash.as_slice())
+            .map_err(|_| Invalid::LeafHashMismatch)?;
+        let (vault, grant) = self.granted(request, Ask::Prove).await?;
+        let proof = reading(move || vault.prove_inclusion(&grant, index, &leaf)).await?;
+        let hashes = proof.hashes.iter().map(|hash| hash.to_vec()).collect();
+        Ok(wire::ProveInclusionResponse { hashes, checkpoint: proof.checkpoint })
+    }
+
+    async fn consistency(
+        &self,
+        request: Request<wire::ProveConsistencyRequest>,
+    ) -> Result<wire::ProveConsistencyResponse, Refusal> {
+        let (from, to) = (request.get_ref().from_size, request.get_ref().to_size);
+        let (vault, grant) = self.granted(request, Ask::Prove).await?;
+        let hashes = reading(move || vault.prove_consistency(&grant, from, to)).await?;
+        Ok(wire::ProveConsistencyResponse { hashes: hashes.iter().map(|hash| hash.to_vec()).collect() })
     }
 }
 
@@ -45,59 +85,36 @@ impl Audit for Calls {
         &self,
         request: Request<wire::ListEntriesRequest>,
     ) -> Result<Response<wire::ListEntriesResponse>, Status> {
-        let (from, size) = (request.get_ref().start_index, request.get_ref().page_size);
-        let grant = self.granted("ListEntries", request, Ask::ReadLog).await?;
-        let limit = if size == 0 { PAGE_SIZE } else { usize::try_from(size).unwrap_or(usize::MAX) };
-        let vault = self.custody.vault().map_err(|error| status(&error))?;
-        let origin = vault.origin().as_str().to_owned();
-        let listing = reading(move || vault.entries(&grant, from, limit)).await?;
-        let log_size = listing.size;
-        let (entries, next_index) = page(listing);
-        Ok(Response::new(wire::ListEntriesResponse { entries, next_index, log_size, origin }))
+        self.counted("ListEntries", self.entries(request)).await
     }
 
     async fn get_checkpoint(
         &self,
         request: Request<wire::GetCheckpointRequest>,
     ) -> Result<Response<wire::GetCheckpointResponse>, Status> {
-        self.granted("GetCheckpoint", request, Ask::Prove).await?;
-        let vault = self.custody.vault().map_err(|error| status(&error))?;
-        Ok(Response::new(wire::GetCheckpointResponse { checkpoint: vault.checkpoint().as_ref().to_owned() }))
+        self.counted("GetCheckpoint", self.checkpoint(request)).await
     }
 
     async fn prove_inclusion(
         &self,
         request: Request<wire::ProveInclusionRequest>,
     ) -> Result<Response<wire::ProveInclusionResponse>, Status> {
-        let index = request.get_ref().index;
-        let leaf = LeafHash::try_from(request.get_ref().leaf_hash.as_slice())
-            .map_err(|_| status(&Error::Invalid(Invalid::LeafHashMismatch)))?;
-        let grant = self.granted("ProveInclusion", request, Ask::Prove).await?;
-        let vault = self.custody.vault().map_err(|error| status(&error))?;
-        let proof = reading(move || vault.prove_inclusion(&grant, index, &leaf)).await?;
-        let hashes = proof.hashes.iter().map(|hash| hash.to_vec()).collect();
-        Ok(Response::new(wire::ProveInclusionResponse { hashes, checkpoint: proof.checkpoint }))
+        self.counted("ProveInclusion", self.inclusion(request)).await
     }
 
     async fn prove_consistency(
         &self,
         request: Request<wire::ProveConsistencyRequest>,
     ) -> Result<Response<wire::ProveConsistencyResponse>, Status> {
-        let (from, to) = (request.get_ref().from_size, request.get_ref().to_size);
-        let grant = self.granted("ProveConsistency", request, Ask::Prove).await?;
-        let vault = self.custody.vault().map_err(|error| status(&error))?;
-        let hashes = reading(move || vault.prove_consistency(&grant, from, to)).await?;
-        let hashes = hashes.iter().map(|hash| hash.to_vec()).collect();
-        Ok(Response::new(wire::ProveConsistencyResponse { hashes }))
+        self.counted("ProveConsistency", self.consistency(request)).await
     }
 }
 
 /// Reads the log on a thread that may wait for the store, so that this core goes on meanwhile.
 async fn reading<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Status> {
-    let read = tokio::task::spawn_blocking(read).await;
-    read.unwrap_or(Err(Error::Bug)).map_err(|error| status(&error))
+) -> Result<T, Error> {
+    tokio::task::spawn_blocking(read).await.unwrap_or(Err(Error::Bug))
 }
 
 /// As many entries as one message holds, and where the next page begins.

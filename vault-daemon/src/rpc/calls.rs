@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 use vault_core::audit::Receipt;
 use vault_core::crypto::BulkEntropy;
 use vault_core::error::{Error, Exhausted, Invalid};
@@ -15,10 +15,10 @@ use crate::answers::Desk;
 use crate::config::DeadlinesConfig;
 use crate::custody::Custody;
 use crate::identity::Peer;
-use crate::lane::{Answer, Lane, Places, Waiting};
+use crate::lane::{Answer, Lane, Waiting};
 use crate::telemetry::Metrics;
 
-use super::status::status;
+use super::status::{Refusal, status};
 
 thread_local! {
     /// Each core draws its own randomness, in bulk.
@@ -31,7 +31,6 @@ pub struct Calls {
     pub(super) custody: Arc<Custody>,
     pub(super) lane: Arc<Lane>,
     desk: Desk<Waiting, Answer>,
-    places: Arc<Places>,
     metrics: Arc<Metrics>,
     deadlines: Deadlines,
 }
@@ -59,21 +58,20 @@ impl Deadlines {
 }
 
 impl Calls {
-    /// The calls of core `core` of `cores`; made on that core, inside its runtime.
+    /// The calls of one core; made on that core, inside its runtime.
     pub fn on_core(
         core: usize,
-        cores: usize,
         custody: Arc<Custody>,
         lane: Arc<Lane>,
         metrics: Arc<Metrics>,
         deadlines: Deadlines,
     ) -> Self {
         let desk = lane.desks().open(core);
-        Self { custody, lane, desk, places: Places::for_one_of(cores), metrics, deadlines }
+        Self { custody, lane, desk, metrics, deadlines }
     }
 
-    /// Checks a message into a core request, has it decided and committed, and gives the reply with its
-    /// receipts.
+    /// An RPC that is done when its entry is durable: checks a message into a core request, has it decided
+    /// and committed, and gives the reply with its receipts.
     pub(super) async fn call<M>(
         &self,
         rpc: &'static str,
@@ -81,22 +79,39 @@ impl Calls {
         ask: impl FnOnce(M) -> Result<Ask, Invalid>,
     ) -> Result<(Reply, Vec<Receipt>), Status> {
         let begun = Instant::now();
-        let answered = self.answered(request, begun, ask).await;
-        self.metrics.called(rpc, refused(&answered), begun.elapsed());
-        if met_damage(&answered) {
-            self.metrics.alarm();
-            tracing::error!(event = "stored_data_damaged", rpc);
-        }
+        let answered = self.entered(request, ask).await;
+        self.count(rpc, refused(&answered).map(Error::reason), met_damage(&answered), begun);
         answered.map_err(|error| status(&error))
     }
 
-    async fn answered<M>(
+    /// An RPC that does more than what is entered, before or after: counted by how it ends.
+    pub(super) async fn counted<T>(
+        &self,
+        rpc: &'static str,
+        work: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<Response<T>, Status> {
+        let begun = Instant::now();
+        let done = work.await;
+        let refused = done.as_ref().err().map(Refusal::reason);
+        self.count(rpc, refused, refused == Some(Error::Corrupt.reason()), begun);
+        done.map(Response::new).map_err(|refusal| refusal.status())
+    }
+
+    fn count(&self, rpc: &'static str, refused: Option<&'static str>, damage: bool, begun: Instant) {
+        self.metrics.called(rpc, refused, begun.elapsed());
+        if damage {
+            self.metrics.alarm();
+            tracing::error!(event = "stored_data_damaged", rpc);
+        }
+    }
+
+    /// Has a call decided and committed.
+    pub(super) async fn entered<M>(
         &self,
         request: Request<M>,
-        begun: Instant,
         ask: impl FnOnce(M) -> Result<Ask, Invalid>,
     ) -> Result<(Reply, Vec<Receipt>), Error> {
-        let waiting = self.waiting(request, begun, ask)?;
+        let waiting = self.waiting(request, ask)?;
         let (result, receipts) = self.desk.ask(waiting).await.outcome.into_parts();
         result.map(|reply| (reply, receipts))
     }
@@ -105,7 +120,6 @@ impl Calls {
     fn waiting<M>(
         &self,
         request: Request<M>,
-        begun: Instant,
         ask: impl FnOnce(M) -> Result<Ask, Invalid>,
     ) -> Result<Waiting, Error> {
         // Sealed or suspended: refused before a value is parsed.
@@ -114,8 +128,8 @@ impl Calls {
         let peer = request.extensions().get::<Arc<Peer>>().cloned().ok_or(Error::Denied)?;
         let caller = peer.identity().ok_or(Error::Denied)?;
         let ask = ask(request.into_inner())?;
-        let deadline = begun + self.deadlines.of(&ask, stated);
-        let place = self.places.take(&peer, ask.items()).ok_or(Error::Exhausted(Exhausted::Busy))?;
+        let deadline = Instant::now() + self.deadlines.of(&ask, stated);
+        let place = self.lane.take_place(&peer, ask.items()).ok_or(Error::Exhausted(Exhausted::Busy))?;
         let now = self.custody.now();
         let prepared = ENTROPY.with_borrow_mut(|entropy| vault.prepare(caller, ask, now, entropy));
         Ok(Waiting { prepared, deadline, place })

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
-use vault_core::error::{CeremonyFault, Error, Exhausted};
+use vault_core::error::{CeremonyFault, Error, Exhausted, Invalid};
 use vault_core::vault::UnsealError;
 
 /// The domain of every `google.rpc.ErrorInfo`.
@@ -85,10 +85,26 @@ fn retry_after(error: &Error) -> Option<Duration> {
 
 /// The status that says why a vault stays sealed.
 pub fn stays_sealed(error: &UnsealError) -> Status {
-    let (code, reason) = match error {
-        UnsealError::WrongPassphrase => (Code::PermissionDenied, "WRONG_PASSPHRASE"),
+    match error {
+        UnsealError::Commit(error) => return status(error),
         UnsealError::Share(fault) => return status(&Error::Ceremony((*fault).into())),
         UnsealError::OtherSeal => return status(&Error::Ceremony(CeremonyFault::OtherSeal)),
+        _ => {}
+    }
+    let (code, reason) = why_sealed(error);
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
+    if matches!(error, UnsealError::Store(_)) {
+        details.set_retry_info(Some(RETRY_AFTER_STORE));
+    }
+    Status::with_error_details(code, error.to_string(), details)
+}
+
+fn why_sealed(error: &UnsealError) -> (Code, &'static str) {
+    let of_ceremony = |fault| (ceremony_code(fault), Error::Ceremony(fault).reason());
+    match error {
+        UnsealError::WrongPassphrase => (Code::PermissionDenied, "WRONG_PASSPHRASE"),
+        UnsealError::Share(fault) => of_ceremony((*fault).into()),
+        UnsealError::OtherSeal => of_ceremony(CeremonyFault::OtherSeal),
         UnsealError::Keyring(_) => (Code::FailedPrecondition, "KEYRING_UNUSABLE"),
         UnsealError::OldKeyring { .. } => (Code::FailedPrecondition, "KEYRING_OLD"),
         UnsealError::Anchor(_) => (Code::FailedPrecondition, "ANCHOR_UNUSABLE"),
@@ -97,8 +113,48 @@ pub fn stays_sealed(error: &UnsealError) -> Status {
         UnsealError::TenantChoice => (Code::FailedPrecondition, "TENANT_CHOICE"),
         UnsealError::Log => (Code::DataLoss, "CORRUPT"),
         UnsealError::Store(_) => (Code::Unavailable, "STORE"),
-        UnsealError::Commit(error) => return status(error),
-    };
-    let details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
-    Status::with_error_details(code, error.to_string(), details)
+        UnsealError::Commit(error) => (code(error), error.reason()),
+    }
+}
+
+/// Why an RPC has no answer.
+pub(super) enum Refusal {
+    Core(Error),
+    StaysSealed(UnsealError),
+}
+
+impl Refusal {
+    /// The stable reason.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Core(error) => error.reason(),
+            Self::StaysSealed(error) => why_sealed(error).1,
+        }
+    }
+
+    /// What the caller is told.
+    pub(super) fn status(&self) -> Status {
+        match self {
+            Self::Core(error) => status(error),
+            Self::StaysSealed(error) => stays_sealed(error),
+        }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Core(error)
+    }
+}
+
+impl From<Invalid> for Refusal {
+    fn from(invalid: Invalid) -> Self {
+        Self::Core(invalid.into())
+    }
+}
+
+impl From<UnsealError> for Refusal {
+    fn from(error: UnsealError) -> Self {
+        Self::StaysSealed(error)
+    }
 }

@@ -209,6 +209,7 @@ fn codes_never_change() {
             (1, "DONE"),
             (2, "REPLAYED"),
             (3, "EXISTING"),
+            (4, "GRANTED"),
             (16, "DENIED"),
             (17, "UNKNOWN_TOKEN"),
             (18, "QUOTA"),
