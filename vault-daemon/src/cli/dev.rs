@@ -23,7 +23,7 @@ use vault_proto::{Connector, reason};
 use zeroize::Zeroizing;
 
 use super::Done;
-use super::serve::until_stopped;
+use super::serve::Signals;
 
 /// What the payment networks publish for tests, and an SSN that was printed in advertisements and never
 /// issued since.
@@ -98,6 +98,7 @@ pub(super) fn run(options: &Options) -> Done {
         config.store = Config::load_store(file)?;
     }
     let kind = config.store.kind();
+    let signals = Signals::catch()?;
     let daemon = folder.serve_with(config, Arc::new(SystemClock))?;
     println!("vaultd dev serves {} on {}, store {kind}", path.display(), daemon.local_addr());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -106,7 +107,7 @@ pub(super) fn run(options: &Options) -> Done {
     drop(runtime);
     if !options.once {
         print_commands(&path);
-        until_stopped(&daemon)?;
+        signals.until_stopped(&daemon);
     }
     if daemon.stop() { Ok(()) } else { Err("calls were cut off".into()) }
 }

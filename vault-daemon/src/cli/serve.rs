@@ -1,8 +1,10 @@
 //! `serve` and `check-config`.
 
+use std::io;
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use vault_daemon::clock::SystemClock;
 use vault_daemon::config::Config;
 use vault_daemon::daemon::{Daemon, load_policy};
@@ -15,8 +17,9 @@ pub(super) fn serve(options: &WithConfig) -> Done {
     let config = options.load()?;
     refuse_dev(&config)?;
     log_to_stderr(config.log);
+    let signals = Signals::catch()?;
     let daemon = Daemon::start(config, Arc::new(SystemClock))?;
-    until_stopped(&daemon)?;
+    signals.until_stopped(&daemon);
     if daemon.stop() { Ok(()) } else { Err("calls were cut off when the time to drain was over".into()) }
 }
 
@@ -38,19 +41,35 @@ pub(super) fn refuse_dev(config: &Config) -> Done {
     Ok(())
 }
 
-/// Waits for SIGTERM or SIGINT; reloads at every SIGHUP.
-pub(super) fn until_stopped(daemon: &Daemon) -> Done {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => return Ok(()),
-                _ = hang_up.recv() => daemon.reload(),
+/// What a process is told from outside. Caught before anything is opened: a reload or a stop that comes early
+/// waits instead of ending the process.
+pub(super) struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    pub(super) fn catch() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let inside = runtime.enter();
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let hang_up = signal(SignalKind::hangup())?;
+        drop(inside);
+        Ok(Self { runtime, terminate, interrupt, hang_up })
+    }
+
+    /// Waits for SIGTERM or SIGINT; reloads at every SIGHUP.
+    pub(super) fn until_stopped(mut self, daemon: &Daemon) {
+        self.runtime.block_on(async {
+            loop {
+                tokio::select! {
+                    _ = self.terminate.recv() => return,
+                    _ = self.interrupt.recv() => return,
+                    _ = self.hang_up.recv() => daemon.reload(),
+                }
             }
-        }
-    })
+        });
+    }
 }
