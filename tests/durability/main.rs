@@ -8,6 +8,8 @@
 //!
 //! A killed process leaves the kernel's page cache in place, so this proves recovery and ordering, not that
 //! data had reached the disk: power cuts are simulated elsewhere.
+//!
+//! Beside it: a disk that takes nothing more while the daemon serves.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,6 +20,7 @@
     reason = "tests may stop loudly, and say what they measured"
 )]
 
+mod full_disk;
 mod log;
 mod writers;
 

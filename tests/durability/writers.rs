@@ -155,6 +155,12 @@ pub(crate) async fn repeat_unanswered(vaultd: &Vaultd, calls: Vec<Unanswered>) -
     repeated
 }
 
+/// One call; its status where it was not answered.
+pub(crate) async fn write_one(checkout: &Channel, digits: &str, key: &str) -> Result<Acknowledged, Status> {
+    let answer = TokenizationClient::new(checkout.clone()).tokenize(request(digits, key)).await?;
+    Ok(Acknowledged::new(digits.to_owned(), key.to_owned(), answer.into_inner()))
+}
+
 fn request(digits: &str, key: &str) -> TokenizeRequest {
     let value = if digits.len() == 9 { ssn(digits) } else { card(digits) };
     TokenizeRequest { value: Some(value), idempotency_key: key.to_owned(), ..TokenizeRequest::default() }

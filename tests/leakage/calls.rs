@@ -24,7 +24,7 @@ const REFUSED: usize = 24;
 /// Text is screened for numbers that a network could have issued; this range is the one of published test
 /// numbers.
 const TEST_BIN: &str = "411111";
-/// Of each thousand so many travel one by one: at the most talkative log level a call writes 30 KiB.
+/// Of each thousand so many travel one by one: the others are quicker together.
 const SINGLES: usize = 100;
 const BATCH: usize = 1_000;
 /// A token by its grammar that stands for nothing.

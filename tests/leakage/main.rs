@@ -30,6 +30,7 @@ use tokio::runtime::Runtime;
 use vault_tests::process::Vaultd;
 use vault_tests::values::{Seeded, seed};
 
+use crate::memory::Remains;
 use crate::scanner::{Findings, Scanner};
 
 /// How long a closed connection may take to be forgotten.
@@ -72,8 +73,9 @@ fn look_everywhere(engine: &str) {
     drop(runtime);
     std::thread::sleep(FORGETTING);
     let closed = memory::scan(vaultd.pid(), &digits);
-    println!("{engine}: memory with open connections: {open}");
-    println!("{engine}: memory with closed connections: {closed}");
+    let told = |remains: &Option<Remains>| remains.as_ref().map_or("left out".into(), Remains::to_string);
+    println!("{engine}: memory with open connections: {}", told(&open));
+    println!("{engine}: memory with closed connections: {}", told(&closed));
 
     let begun = Instant::now();
     let scanner = Scanner::of_every_encoding(&numbers.all());
@@ -84,9 +86,19 @@ fn look_everywhere(engine: &str) {
         found.scan(&scanner, Path::new("an error's message"), message);
     }
     println!("{engine}: {found}, {:.0?}", begun.elapsed());
+    expect_only_own_lines(&fs::read_to_string(folder.path().join("stderr")).unwrap());
     expect_a_planted_value_to_be_found(folder.path(), &scanner, numbers.all()[0]);
     found.expect_none();
-    closed.expect_none();
+    if let Some(closed) = closed {
+        closed.expect_none();
+    }
+}
+
+/// No library writes into the log, however talkative the daemon was told to be.
+fn expect_only_own_lines(log: &str) {
+    assert!(log.contains("event=\"serving\""), "there is no log");
+    let strange = log.lines().find(|line| !line.contains(" vault_daemon::"));
+    assert_eq!(strange, None, "a line of somebody else's");
 }
 
 fn scan_files(folder: &Path, scanner: &Scanner) -> Findings {

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tonic::transport::Channel;
 use vault_proto::Connector;
 
@@ -37,6 +38,21 @@ impl Vaultd {
 
     /// As [`Vaultd::start`], without waiting for anything.
     pub fn spawn(folder: &Path, engine: &str, arguments: &[&str]) -> Self {
+        Self::spawn_by(Command::new(program("vaultd")), folder, engine, arguments)
+    }
+
+    /// As [`Vaultd::start`], for a process that is told by an error, as of a full disk, when its files may
+    /// not grow any more ([`Vaultd::limit_files`]), where others would get a signal.
+    pub fn start_limitable(folder: &Path, engine: &str) -> Self {
+        let mut shell = Command::new("sh");
+        // What a shell ignores stays ignored in the program that takes its place.
+        shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(program("vaultd"));
+        let mut vaultd = Self::spawn_by(shell, folder, engine, &[]);
+        vaultd.wait_until_served(folder);
+        vaultd
+    }
+
+    fn spawn_by(mut command: Command, folder: &Path, engine: &str, arguments: &[&str]) -> Self {
         let vault = folder.join("vault");
         // The last one's: a daemon that serves writes it anew.
         let _ = fs::remove_file(vault.join("endpoint"));
@@ -44,7 +60,6 @@ impl Vaultd {
             let file = File::options().create(true).append(true).open(folder.join(name));
             Stdio::from(file.expect("an output file"))
         };
-        let mut command = Command::new(program("vaultd"));
         command.arg("dev");
         match engine {
             "postgres" => command.arg("--store-from").arg(folder.join(STORE_FILE)),
@@ -76,14 +91,24 @@ impl Vaultd {
 
     /// Ends the process as `kill -9` does and waits until it is gone.
     pub fn kill(mut self) {
+        self.kill_now();
+    }
+
+    /// As [`Vaultd::kill`], where another one takes its place.
+    pub fn kill_now(&mut self) {
         self.child.kill().expect("SIGKILL");
         self.child.wait().expect("a child to wait for");
     }
 
+    /// From here on no file takes anything beyond this many bytes; `None`: any number, as before.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = Rlimit { current: bytes, maximum: None };
+        prlimit(Some(self.raw_pid()), Resource::Fsize, limit).expect("a limit");
+    }
+
     /// Ends it as an operator does, by SIGTERM.
     pub fn stop(mut self) -> ExitStatus {
-        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("SIGTERM");
+        kill_process(self.raw_pid(), Signal::TERM).expect("SIGTERM");
         self.child.wait().expect("a child to wait for")
     }
 
@@ -101,6 +126,10 @@ impl Vaultd {
     /// The process.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    fn raw_pid(&self) -> Pid {
+        i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a pid")
     }
 }
 

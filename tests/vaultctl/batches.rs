@@ -1,11 +1,14 @@
 //! Files of values and tokens, and batches that are cut off.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Stdio;
 
 use vault_daemon::TestVault;
 use vault_daemon::config::Engine;
 
+use crate::command::command;
 use crate::{PAN, RELEASE, Site};
 
 /// More than two chunks.
@@ -113,6 +116,34 @@ fn a_batch_that_was_cut_off_goes_on_and_counts_no_value_twice() {
     assert_eq!(resumed[..1_000], whole[..1_000], "chunks known to the vault are answered as before");
     assert_eq!(resumed, whole, "and so is the last one");
     assert_eq!(column(&out, "row"), (1..=ROWS).map(|row| row.to_string()).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_batch_that_was_killed_goes_on_where_it_stopped() {
+    let site = site();
+    let rows = 10 * ROWS;
+    let input = write(&site, "in.csv", &format!("pan\n{}", format!("{PAN}\n").repeat(rows)));
+    let out = site.file("out.csv");
+    let tokenize = ["batch", "tokenize", &input, "--out", out.to_str().unwrap()];
+    let mut child =
+        command().args(site.arguments("checkout", &tokenize)).stdout(Stdio::null()).spawn().unwrap();
+    let lines = || fs::read_to_string(&out).map_or(0, |text| text.lines().count());
+    while lines() < ROWS {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it was killed");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let cut = lines();
+    assert!(cut < rows, "it had finished");
+
+    site.run("checkout", &tokenize, "").expect(0);
+    let tokens = column(&out, "token");
+    assert_eq!(tokens.len(), rows);
+    assert_eq!(tokens.iter().collect::<BTreeSet<_>>().len(), rows, "a token stands for two rows");
+    let log = site.run("auditor", &["audit", "tail", "--start", "0"], "");
+    let stored =
+        |line: &&str| line.contains("\"action\":\"tokenize\"") && line.contains("\"outcome\":\"DONE\"");
+    assert_eq!(log.expect(0).out.lines().filter(stored).count(), rows, "a value was stored twice");
 }
 
 #[test]

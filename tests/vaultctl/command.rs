@@ -42,16 +42,22 @@ impl Said {
     }
 }
 
+/// The program, with no profile to find.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new(program("vaultctl"));
+    command.env_remove("VAULTCTL_PROFILE").env_remove("XDG_CONFIG_HOME");
+    command
+}
+
 /// Runs the program with these arguments and this standard input.
 pub(crate) fn run(arguments: &[&str], input: &str) -> Said {
-    let mut child = Command::new(program("vaultctl"))
-        .args(arguments)
-        .env_remove("VAULTCTL_PROFILE")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    ask(command().args(arguments), input)
+}
+
+/// Runs a command with this standard input.
+pub(crate) fn ask(command: &mut Command, input: &str) -> Said {
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     // A program that refuses its arguments does not read, and the pipe breaks.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     Said::new(&child.wait_with_output().unwrap())

@@ -1,8 +1,13 @@
 //! One value at a time.
 
+use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
 
-use crate::command::run;
+use serde_json::Value;
+
+use crate::command::{ask, command, run};
 use crate::{PAN, RELEASE, Site, terminal};
 
 #[test]
@@ -114,6 +119,64 @@ fn a_profile_leads_to_the_vault() {
 }
 
 #[test]
-fn completions_need_no_vault() {
-    assert!(run(&["completions", "bash"], "").expect(0).out.contains("complete -F _vaultctl"));
+fn without_flags_the_environment_names_the_profile_and_else_it_lies_in_its_usual_place() {
+    let site = Site::start();
+    let certificates = site.file("certs");
+    let profile = |principal: &str| {
+        format!(
+            "endpoint = \"{}\"\nca_file = \"{folder}/ca.pem\"\n\
+             certificate_file = \"{folder}/{principal}.pem\"\n\
+             private_key_file = \"{folder}/{principal}.key\"\n",
+            site.vault.local_addr(),
+            folder = certificates.display(),
+        )
+    };
+    let home = site.file("home");
+    let usual = home.join(".config/vaultctl/profile.toml");
+    fs::create_dir_all(usual.parent().unwrap()).unwrap();
+    fs::write(&usual, profile("custodian")).unwrap();
+    let named = site.file("named.toml");
+    fs::write(&named, profile("checkout")).unwrap();
+
+    let status = |environment: &[(&str, &Path)]| {
+        let mut command = command();
+        command.args(["--output", "json", "status"]).env("HOME", &home);
+        ask(command.envs(environment.iter().copied()), "")
+    };
+    assert_eq!(status(&[]).text("state"), "unsealed");
+    // Whoever is named there may not ask for the status.
+    assert!(status(&[("VAULTCTL_PROFILE", &named)]).expect(1).err.contains("refused: DENIED"));
+}
+
+/// Every command, as its completion must offer it.
+const COMMANDS: [&str; 9] =
+    ["tokenize", "detokenize", "show", "compare", "find", "batch", "audit", "unseal", "completions"];
+
+#[test]
+fn completions_of_every_shell_know_every_command_and_need_no_vault() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let said = run(&["completions", shell], "");
+        for command in COMMANDS {
+            assert!(said.expect(0).out.contains(command), "{shell} does not complete {command}");
+        }
+    }
+    // What a shell makes of it.
+    const ASKED: &str =
+        "COMP_WORDS=(vaultctl tok); COMP_CWORD=1; _vaultctl vaultctl tok vaultctl; echo \"${COMPREPLY[@]}\"";
+    let script = format!("{}\n{ASKED}", run(&["completions", "bash"], "").expect(0).out);
+    let bash = Command::new("bash").args(["--norc", "-c", &script]).output().unwrap();
+    assert_eq!(String::from_utf8(bash.stdout).unwrap().trim(), "tokenize");
+}
+
+#[test]
+fn json_is_one_object_a_line_with_null_for_what_is_absent() {
+    let site = Site::start();
+    let token = site.token(PAN);
+    let reveal = ["detokenize", &token, "--reveal", "--allow-pipe"];
+    let said = site.run("billing", &[&reveal[..], &RELEASE].concat(), "");
+    assert_eq!(said.expect(0).out.lines().count(), 1);
+    assert_eq!((said.text("value"), said.field("expiry")), (PAN.to_owned(), Value::Null));
+    assert_eq!(said.field("cardholder_name"), Value::Null);
+    let absent = site.run("billing", &["find", "--from", "-"], "5555555555554444");
+    assert_eq!(absent.field("token"), Value::Null);
 }
