@@ -1,7 +1,7 @@
 //! Scale-out: rows in a PostgreSQL database, which may be replicated and is shared by daemons.
 //!
 //! One table holds every row under (space, tenant, key). A batch's reads are one statement, a commit is one
-//! statement too: arrays of its rows, its preconditions, its changes, and with them the [`Fence`]. A
+//! statement too: arrays of its rows, its preconditions, its changes, and with them the fence. A
 //! statement in a transaction of its own is done when its answer is here, so that nothing is ever left half
 //! sent.
 //!
