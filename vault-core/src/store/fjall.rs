@@ -30,7 +30,7 @@ use fjall::{
     Readable, UserValue,
 };
 
-use super::folder::Folder;
+use super::folder::{Floor, Folder};
 use super::journal::discard_torn_tail;
 use super::{
     Change, Commit, Fault, Key, Mark, Row, Space, Store, Writes, row_from_bytes, row_to_bytes, unwinding,
@@ -80,6 +80,7 @@ impl Default for FjallOptions {
 /// A store on fjall.
 pub struct FjallStore {
     folder: Folder,
+    floor: Floor,
     options: FjallOptions,
     engine: RwLock<Option<Engine>>,
     poisoned: AtomicBool,
@@ -106,6 +107,7 @@ impl FjallStore {
         folder.sync_all()?;
         Ok(Self {
             folder,
+            floor: Floor::new(options.free_floor_bytes),
             options,
             engine: RwLock::new(Some(engine)),
             poisoned: AtomicBool::new(false),
@@ -248,7 +250,7 @@ impl Store for FjallStore {
     }
 
     fn free_space_low(&self) -> bool {
-        self.folder.free_bytes().is_ok_and(|free| free < self.options.free_floor_bytes)
+        self.folder.free_bytes().is_ok_and(|free| self.floor.lacks(free))
     }
 
     fn kind(&self) -> &'static str {

@@ -11,6 +11,7 @@ use std::fs::{self, DirBuilder, File, FileType, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Advice, fadvise, statvfs};
 
@@ -114,6 +115,28 @@ impl Folder {
     }
 }
 
+/// The free space that a store must find. Once there was less, it waits for an eighth more than that: at the
+/// very edge it would come and go with every file that somebody else writes or removes.
+#[derive(Debug)]
+pub(super) struct Floor {
+    bytes: u64,
+    was_below: AtomicBool,
+}
+
+impl Floor {
+    pub(super) const fn new(bytes: u64) -> Self {
+        Self { bytes, was_below: AtomicBool::new(false) }
+    }
+
+    /// Whether so much free space is too little.
+    pub(super) fn lacks(&self, free: u64) -> bool {
+        let margin = if self.was_below.load(Ordering::Relaxed) { self.bytes / 8 } else { 0 };
+        let below = free < self.bytes.saturating_add(margin);
+        self.was_below.store(below, Ordering::Relaxed);
+        below
+    }
+}
+
 fn lock(path: &Path) -> Result<File, Fault> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true).mode(OWNER_ONLY_FILE);
@@ -196,6 +219,13 @@ mod tests {
         });
         outcome.unwrap();
         assert_eq!(seen.len(), 2, "one file and its folder: {seen:?}");
+    }
+
+    #[test]
+    fn below_the_floor_an_eighth_more_is_waited_for() {
+        let floor = Floor::new(800);
+        let told = [900, 800, 799, 800, 899, 900, 850, 800, 0].map(|free| floor.lacks(free));
+        assert_eq!(told, [false, false, true, true, true, false, false, false, true]);
     }
 
     #[test]

@@ -402,7 +402,7 @@ pub trait Store: Send + Sync {
     /// The fault that keeps the store away. The handle stays poisoned and may be reopened later.
     fn reopen(&self) -> Result<(), Fault>;
 
-    /// Whether free space is below the floor, where commits are refused.
+    /// Whether free space is below the floor, where commits are refused, or was and is not yet clearly above.
     fn free_space_low(&self) -> bool;
 
     /// The engine's name: `memory`, `fjall`, `sled`.

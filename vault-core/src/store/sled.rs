@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use sled::{Batch, Db, IVec};
 
-use super::folder::{Folder, away};
+use super::folder::{Floor, Folder, away};
 use super::{Commit, Fault, Key, Row, Space, Store, Writes, unwinding};
 use crate::data::TenantId;
 use crate::limits::{SCAN_BYTES_MAX, SCAN_ROWS_MAX};
@@ -59,6 +59,7 @@ impl Default for SledOptions {
 /// A store on sled.
 pub struct SledStore {
     folder: Folder,
+    floor: Floor,
     options: SledOptions,
     barrier: bool,
     engine: RwLock<Option<Engine>>,
@@ -95,6 +96,7 @@ impl SledStore {
         let engine = Engine::open(&folder, &options, barrier)?;
         Ok(Self {
             folder,
+            floor: Floor::new(options.free_floor_bytes),
             options,
             barrier,
             engine: RwLock::new(Some(engine)),
@@ -203,7 +205,7 @@ impl Store for SledStore {
     }
 
     fn free_space_low(&self) -> bool {
-        self.folder.free_bytes().is_ok_and(|free| free < self.options.free_floor_bytes)
+        self.folder.free_bytes().is_ok_and(|free| self.floor.lacks(free))
     }
 
     fn kind(&self) -> &'static str {
