@@ -173,10 +173,14 @@ impl Rows<'_> {
         }
     }
 
-    /// Rows of one day and this log, after the key bytes `after`.
+    /// Rows of one day and this log, after the key bytes `after`. Where the engine finds damage the day ends:
+    /// what follows counts again, which is no reason to refuse anybody.
     fn scan(&self, day: u64, after: &[u8], limit: usize) -> Result<Vec<(Key, Row)>, Fault> {
         let own = prefix(day, self.origin);
-        let mut rows = self.store.scan(Space::Seen, None, Some(after), limit)?;
+        let mut rows = match self.store.scan(Space::Seen, None, Some(after), limit) {
+            Err(Fault::Corrupt(_)) => Vec::new(),
+            rows => rows?,
+        };
         let end = rows.iter().position(|(key, _)| !key.bytes().starts_with(&own)).unwrap_or(rows.len());
         rows.truncate(end);
         Ok(rows)
@@ -299,6 +303,50 @@ mod tests {
         row.value[0] ^= 1;
         store.danger_set(key, Some(row));
         assert_eq!(begun(&mut Seen::default(), 100, &store, &own), (100, vec![3]));
+    }
+
+    /// A store whose engine finds the space of seen rows damaged.
+    struct Damaged;
+
+    impl Store for Damaged {
+        fn read(&self, _: &[Key]) -> Result<Vec<Option<Row>>, Fault> {
+            Err(Fault::Corrupt("a block".into()))
+        }
+
+        fn scan(
+            &self,
+            _: Space,
+            _: Option<&crate::data::TenantId>,
+            _: Option<&[u8]>,
+            _: usize,
+        ) -> Result<Vec<(Key, Row)>, Fault> {
+            Err(Fault::Corrupt("a block".into()))
+        }
+
+        fn commit(&self, _: &crate::store::Writes) -> Result<Commit, Fault> {
+            Ok(Commit::Conflict)
+        }
+
+        fn reopen(&self) -> Result<(), Fault> {
+            Ok(())
+        }
+
+        fn free_space_low(&self) -> bool {
+            false
+        }
+
+        fn kind(&self) -> &'static str {
+            "damaged"
+        }
+
+        fn disk_bytes(&self) -> Result<u64, Fault> {
+            Ok(0)
+        }
+    }
+
+    #[test]
+    fn where_the_engine_finds_damage_tokens_count_again() {
+        assert_eq!(begun(&mut Seen::default(), 100, &Damaged, &origin("vault.example/log")), (100, vec![]));
     }
 
     #[test]
