@@ -12,7 +12,7 @@ use crate::site::{Site, actor};
 use crate::{holds, logs};
 
 /// The code of every reason; what is not here is INVALID_ARGUMENT.
-const CODES: [(&str, Code); 29] = [
+const CODES: [(&str, Code); 30] = [
     ("UNKNOWN_TOKEN", Code::NotFound),
     ("DENIED", Code::PermissionDenied),
     ("WRONG_PASSPHRASE", Code::PermissionDenied),
@@ -25,6 +25,7 @@ const CODES: [(&str, Code); 29] = [
     ("KEYRING_UNUSABLE", Code::FailedPrecondition),
     ("KEYRING_OLD", Code::FailedPrecondition),
     ("ANCHOR_UNUSABLE", Code::FailedPrecondition),
+    ("JOURNAL_UNUSABLE", Code::FailedPrecondition),
     ("ROLLED_BACK", Code::FailedPrecondition),
     ("OTHER_ORIGIN", Code::FailedPrecondition),
     ("TENANT_CHOICE", Code::FailedPrecondition),

@@ -2,12 +2,13 @@
 //! product's own errors.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 
 use prost::Message;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{DescriptorProto, FileDescriptorSet};
 use vault_core::error::{CeremonyFault, Error, Exhausted, Invalid, State, Unavailable};
-use vault_core::keys::ShareFault;
+use vault_core::keys::{JournalError, ShareFault};
 use vault_core::store::Fault;
 use vault_core::vault::UnsealError;
 use vault_daemon::rpc::status;
@@ -214,6 +215,7 @@ examples! { unseal_errors, UnsealError,
     UnsealError::OtherSeal => UnsealError::OtherSeal,
     UnsealError::Keyring(_) => UnsealError::Keyring(String::new()),
     UnsealError::Anchor(_) => UnsealError::Anchor(String::new()),
+    UnsealError::Journal(_) => UnsealError::Journal(JournalError::Io(ErrorKind::Other)),
     UnsealError::RolledBack { .. } => UnsealError::RolledBack { anchor_size: 2, log_size: 1 },
     UnsealError::OldKeyring { .. } => UnsealError::OldKeyring { found: 1, anchored: 2 },
     UnsealError::OtherOrigin => UnsealError::OtherOrigin,

@@ -14,7 +14,7 @@ use crate::check::{self, Before};
 use crate::complete::rpcs;
 use crate::requests;
 use crate::rpcs::{Ask, Refused};
-use crate::site::{FOREIGN, RESTRICTED, Site, Stage};
+use crate::site::{FOREIGN, RESTRICTED, Site, Stage, actor};
 
 /// A reason that has nothing to do with what a request says.
 pub(crate) struct Fault {
@@ -27,10 +27,11 @@ pub(crate) struct Fault {
 /// What is answered while the keys are not in memory.
 const WHILE_SEALED: &[&str] = &["Unseal", "GetStatus", "BeginCeremony", "SubmitShare", "CancelCeremony"];
 
-/// Unsealing does not need the lane of an open vault; the status is told while nothing can be entered.
+/// Unsealing does not need the lane of an open vault, nor sealing that of a suspended one; the status is told
+/// while nothing can be entered.
 pub(crate) const FAULTS: [Fault; 7] = [
     Fault { reason: "SEALED", entered: Entered::No, spared: WHILE_SEALED },
-    Fault { reason: "STORE", entered: Entered::No, spared: &["Unseal", "GetStatus"] },
+    Fault { reason: "STORE", entered: Entered::No, spared: &["Unseal", "Seal", "GetStatus"] },
     Fault { reason: "OUTCOME_UNKNOWN", entered: Entered::No, spared: &["GetStatus"] },
     Fault { reason: "BUSY", entered: Entered::No, spared: &[] },
     Fault { reason: "DEADLINE_EXCEEDED", entered: Entered::No, spared: &[] },
@@ -104,6 +105,55 @@ async fn suspended_nothing_is_served_until_the_store_is_back() {
 }
 
 #[tokio::test]
+async fn a_suspended_vault_is_sealed_and_the_log_hears_of_it_later() {
+    let site = Site::start().await;
+    let mark = site.log_size().await;
+    site.store.rows.fail_reopens(usize::MAX);
+    site.store.rows.inject([Injected::Unavailable]);
+    let away = Refused::of(site.ask("checkout", requests::valid("Tokenize", &site.stage)).await).unwrap();
+    assert_eq!(away.reason.as_deref(), Some("STORE"));
+    for (by, reason, refused) in
+        [("billing", "exercise-1", "DENIED"), ("opener", "exercise 1", "TEXT_MALFORMED")]
+    {
+        let got = Refused::of(site.ask(by, requests::seal(reason)).await).unwrap();
+        assert_eq!(got.reason.as_deref(), Some(refused));
+    }
+    assert_eq!(state(&site).await, State::Suspended);
+    let sealed = site.ask("opener", requests::seal("exercise-1")).await.unwrap();
+    assert_eq!(State::try_from(sealed.state).unwrap(), State::Sealed);
+    site.store.rows.fail_reopens(0);
+    site.unseal().await;
+    let entered = site.entries_since(mark).await.into_iter().filter(|entry| entry.action == "seal");
+    let told: Vec<_> =
+        entered.map(|entry| (actor(&entry).to_owned(), entry.outcome, entry.reference, entry.note)).collect();
+    let by = |who: &str, outcome: &str, note: &str| {
+        (who.to_owned(), outcome.to_owned(), "unseal-journal".to_owned(), note.to_owned())
+    };
+    assert_eq!(told, [by("billing", "DENIED", ""), by("opener", "DONE", "exercise-1")]);
+}
+
+#[tokio::test]
+async fn a_vault_that_finds_another_history_seals_itself_and_the_log_hears_of_it_later() {
+    let site = Site::start().await;
+    let mark = site.log_size().await;
+    site.store.rows.inject([Injected::UnknownNotApplied]);
+    let image = site.store.damage(Space::LogHead);
+    let unknown = Refused::of(site.ask("checkout", requests::valid("Tokenize", &site.stage)).await).unwrap();
+    assert_eq!(unknown.reason.as_deref(), Some("OUTCOME_UNKNOWN"));
+    for _ in 0..100 {
+        if state(&site).await == State::Sealed {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    site.store.restore(&image);
+    site.unseal().await;
+    let entered =
+        site.entries_since(mark).await.into_iter().find(|entry| entry.action == "self-seal").unwrap();
+    assert_eq!((actor(&entered), entered.reference.as_str()), ("vault", "unseal-journal"));
+}
+
+#[tokio::test]
 async fn on_a_full_disk_nothing_is_written_and_nothing_is_served() {
     let site = Site::start().await;
     let cases = Fault::of("STORE").cases("disk full", &site.stage);
@@ -116,6 +166,32 @@ async fn on_a_full_disk_nothing_is_written_and_nothing_is_served() {
     site.wait_until_serving().await;
     wrong.extend(before.traces(&site, &cases.iter().collect::<Vec<_>>()).await);
     check::stop_at(&wrong);
+}
+
+/// How often somebody was to look, since the daemon started.
+async fn alarms(site: &Site) -> u64 {
+    let text = site.metrics().await;
+    let line = text.lines().find_map(|line| line.strip_prefix("vaultd_alarms_total "));
+    line.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_full_disk_is_one_suspension_that_lasts_until_there_is_room() {
+    let site = Site::start().await;
+    let before = alarms(&site).await;
+    site.store.rows.set_space_low(true);
+    // Longer than the keeper needs for two rounds.
+    for _ in 0..25 {
+        let ask = requests::valid("Tokenize", &site.stage);
+        let refused = Refused::of(site.ask("checkout", ask).await).unwrap();
+        assert_eq!(refused.reason.as_deref(), Some("STORE"));
+        assert_eq!(state(&site).await, State::Suspended);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(alarms(&site).await, before + 1);
+    site.store.rows.set_space_low(false);
+    site.wait_until_serving().await;
+    assert_eq!(state(&site).await, State::Unsealed);
 }
 
 #[tokio::test]
@@ -325,12 +401,8 @@ async fn a_damaged_row_fails_every_rpc_that_reads_it_and_nothing_else() {
         let case = Case::new("damaged idempotency rows", ask, "CORRUPT", Entered::Refused);
         damaged(&site, Space::Idempotency, &[case]).await;
     }
-    let expected = everywhere.len() + readers.len() + 3 + 2;
-    assert_eq!(alarms(&site.metrics().await), expected, "every damaged row alarms");
-}
-
-fn alarms(metrics: &str) -> usize {
-    metrics.lines().find_map(|line| line.strip_prefix("vaultd_alarms_total ")).unwrap().parse().unwrap()
+    let expected = (everywhere.len() + readers.len() + 3 + 2) as u64;
+    assert_eq!(alarms(&site).await, expected, "every damaged row alarms");
 }
 
 /// Damages every row of a space for the time of each call.
@@ -365,5 +437,5 @@ async fn a_damaged_page_of_the_log_fails_whoever_reads_it() {
         wrong.extend(before.traces(&site, &[&case]).await);
         check::stop_at(&wrong);
     }
-    assert_eq!(alarms(&site.metrics().await), 3, "every damaged page alarms");
+    assert_eq!(alarms(&site).await, 3, "every damaged page alarms");
 }

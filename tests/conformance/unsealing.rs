@@ -11,12 +11,13 @@ use crate::site::{PASSPHRASE, POLICY, Site, actor, write_private};
 use crate::{check, requests};
 
 /// Every RPC and reason that the tests below trigger.
-pub(crate) const REASONS: [(&str, &str); 11] = [
+pub(crate) const REASONS: [(&str, &str); 12] = [
     ("Unseal", "WRONG_PASSPHRASE"),
     ("Unseal", "BUSY"),
     ("Unseal", "KEYRING_UNUSABLE"),
     ("Unseal", "KEYRING_OLD"),
     ("Unseal", "ANCHOR_UNUSABLE"),
+    ("Unseal", "JOURNAL_UNUSABLE"),
     ("Unseal", "ROLLED_BACK"),
     ("Unseal", "OTHER_ORIGIN"),
     ("Unseal", "TENANT_CHOICE"),
@@ -75,6 +76,64 @@ async fn one_unsealing_at_a_time() {
     let busy = refused.iter().find(|got| got.reason.as_deref() == Some("BUSY")).cloned();
     let case = Case::new("another at work", requests::unseal(PASSPHRASE), "BUSY", Entered::No);
     check::stop_at(&check::answer(&case, busy.as_ref()));
+}
+
+#[tokio::test]
+async fn whoever_is_denied_takes_nobodys_place_and_is_counted_to_the_last_call() {
+    const CALLS: u64 = 70;
+    let site = Site::start().await;
+    let mark = site.log_size().await;
+    site.seal().await;
+    let wrong = site.ask("custodian", requests::unseal("correct horse battery stapler"));
+    let denied = async {
+        // The custodian's attempt holds the lock by now, for a second at least.
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        let mut reasons = Vec::new();
+        for _ in 0..CALLS {
+            let refused = Refused::of(site.ask("billing", requests::unseal(PASSPHRASE)).await).unwrap();
+            reasons.push(refused.reason.unwrap());
+        }
+        reasons
+    };
+    let (wrong, reasons) = tokio::join!(wrong, denied);
+    assert_eq!(Refused::of(wrong).unwrap().reason.as_deref(), Some("WRONG_PASSPHRASE"));
+    // A minute may have ended in between.
+    let limited = reasons.iter().filter(|reason| *reason == "QUOTA").count();
+    assert!(reasons.iter().all(|reason| reason == "QUOTA" || reason == "DENIED"), "{reasons:?}");
+    assert!(limited <= 10 && (limited == 10 || reasons.last().unwrap() == "DENIED"), "{reasons:?}");
+    site.unseal().await;
+    let of_billing = |entry: &Entry| entry.action == "unseal-refused" && actor(entry) == "billing";
+    let entered = site.entries_since(mark).await.into_iter().filter(of_billing);
+    let counts: Vec<u64> = entered.map(|entry| entry.count.into()).collect();
+    assert_eq!(counts.iter().sum::<u64>(), CALLS);
+    assert!(counts.len() <= 4, "two entries a minute: {counts:?}");
+}
+
+#[tokio::test]
+async fn no_attempt_is_made_that_cannot_be_written_down() {
+    let site = Site::start().await;
+    site.seal().await;
+    let journal = site.path("keyring/unseal-journal");
+    let _ = fs::remove_file(&journal);
+    fs::create_dir(&journal).unwrap();
+    stays_sealed(&site, "no journal", "correct horse battery stapler", "JOURNAL_UNUSABLE").await;
+    stays_sealed(&site, "no journal", PASSPHRASE, "JOURNAL_UNUSABLE").await;
+    let denied = Refused::of(site.ask("billing", requests::unseal(PASSPHRASE)).await).unwrap();
+    assert_eq!(denied.reason.as_deref(), Some("DENIED"));
+    fs::remove_dir(&journal).unwrap();
+    site.unseal().await;
+}
+
+#[tokio::test]
+async fn a_stop_is_entered() {
+    let mut site = Site::start().await;
+    let mark = site.log_size().await;
+    site.restart_sealed();
+    site.unseal().await;
+    let entered = site.entries_since(mark).await;
+    let stop = entered.iter().position(|entry| entry.action == "stop" && actor(entry) == "vault").unwrap();
+    let unseal = entered.iter().position(|entry| entry.action == "unseal").unwrap();
+    assert!(stop < unseal);
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use vault_core::clock::Timestamp;
 use vault_core::crypto::sha256;
+use vault_core::data::CallerText;
 use vault_core::keys::{
     AnchorFile, CeremonyStep, Credential, KeyringFolder, OpenError, RootKey, SealDescription, UnsealAttempt,
     UnsealJournal, UnsealOutcome,
@@ -161,15 +162,16 @@ fn a_journal_of_unseal_attempts_is_read_whatever_it_holds() {
 fn attempts(journal: &UnsealJournal) -> Vec<u8> {
     for minute in 0..3 {
         let at = Timestamp::from_seconds(1_800_000_000 + 60 * minute);
-        let identity = "uri:spiffe://vaultd-dev/custodian".to_owned();
-        journal
-            .append(&UnsealAttempt {
-                at,
-                identity,
-                outcome: UnsealOutcome::WrongPassphrase,
-                step: CeremonyStep::default(),
-            })
-            .unwrap();
+        let attempt = UnsealAttempt {
+            at,
+            identity: "uri:spiffe://vaultd-dev/custodian".to_owned(),
+            ca: "dev".to_owned(),
+            outcome: UnsealOutcome::WrongPassphrase,
+            step: CeremonyStep::default(),
+            reason: CallerText::parse("exercise-1").ok(),
+            count: 2,
+        };
+        journal.append(&[attempt], 0).unwrap();
     }
     fs::read(journal.path()).unwrap()
 }

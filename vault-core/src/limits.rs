@@ -57,8 +57,13 @@ pub const SHARE_TEXT_BYTES_MAX: usize = 160;
 /// Seconds from the beginning of a ceremony to its end, complete or not: custodians are called together for
 /// it, and what they give must not wait in memory for long.
 pub const CEREMONY_SECONDS: u64 = 30 * 60;
-/// Unseal attempts kept in the journal beside the keyring until the next unseal; older ones are summed.
+/// Records kept in the journal beside the keyring until the next unseal; older ones are summed.
 pub const UNSEAL_JOURNAL_ENTRIES_MAX: usize = 1_000;
+/// Callers without the right to open or close the vault who get a record in the journal in one minute, while
+/// no log can be written: bounds what they can make the vault write, sync and remember.
+pub const DENIED_CALLERS_MAX: usize = 60;
+/// Calls of one of them in one minute; beyond it the caller is told to wait.
+pub const DENIED_CALLS_PER_MINUTE: u32 = 60;
 /// Logs one anchor can hold: one per daemon.
 pub const ANCHOR_LOGS_MAX: usize = 32;
 /// Bytes of a log's origin: 32 logs with origins of this length fit one 4 KiB slot of the anchor.

@@ -17,8 +17,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use vault_core::clock::Clock as _;
+use vault_core::crypto::SystemEntropy;
 use vault_core::keys::{Credential, KeyringFolder, SealKind, Share, ShareSet};
 use vault_core::limits::SHARE_TEXT_BYTES_MAX;
+use vault_core::vault::{Closing, Vault};
+use vault_daemon::clock::SystemClock;
 use vault_daemon::config::Config;
 use vault_guard::harden;
 use zeroize::Zeroizing;
@@ -119,6 +123,16 @@ pub(crate) fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(error.as_ref()),
+    }
+}
+
+/// Closes a vault that a command had opened.
+fn close(vault: Vault) -> Done {
+    let sealed = vault.seal(&Closing::Stop, SystemClock.now(), &mut SystemEntropy::new());
+    if sealed.recorded {
+        Ok(())
+    } else {
+        Err("the stop could be entered neither in the log nor in the journal".into())
     }
 }
 

@@ -12,10 +12,13 @@ use vault_core::clock::{Clock, Timestamp};
 use vault_core::crypto::{EntropyFault, SystemEntropy};
 use vault_core::data::PrincipalId;
 use vault_core::error::{CeremonyFault, Error as CoreError, State, Unavailable};
-use vault_core::keys::{CeremonyId, CeremonyStep, Credential, SealKind, Share, UnsealOutcome};
+use vault_core::keys::{CeremonyId, CeremonyStep, Credential, JournalError, SealKind, Share, UnsealOutcome};
 use vault_core::policy::{Ask, Identity, Policy, Right};
 use vault_core::store::Store;
-use vault_core::vault::{Ceremony, CeremonyView, Health, SealedVault, UnsealError, Vault};
+use vault_core::vault::{
+    Ceremony, CeremonyView, Closing, DeniedCall, Forbidden, Health, SealedVault, UnsealError, Vault,
+};
+use vault_guard::wipe_stack;
 
 use crate::lane::Lane;
 
@@ -58,10 +61,12 @@ pub struct Facts {
     pub ceremony: Option<CeremonyView>,
     /// Grows with every change of the keyring.
     pub keyring_generation: u64,
-    /// The log's name, unless sealed.
-    pub log_origin: Option<String>,
+    /// The log's name.
+    pub log_origin: String,
     /// Entries in the log, unless sealed.
     pub log_size: Option<u64>,
+    /// While sealed, entries in the log as the anchor says, if it can be read; not authenticated.
+    pub anchored_log_size: Option<u64>,
     /// The log's public key, unless sealed.
     pub log_verifier_key: Option<String>,
     /// The storage engine.
@@ -75,14 +80,17 @@ pub enum UnsealRefused {
     #[error("another unsealing or sealing is under way")]
     Busy,
     /// Policy does not let this caller.
-    #[error("{0}")]
-    Denied(CoreError),
+    #[error("the policy does not let this caller")]
+    Denied,
     /// A step of a ceremony does not fit, or its share.
     #[error("{0}")]
     Ceremony(#[from] CeremonyFault),
     /// No randomness for the name of a ceremony.
     #[error("{0}")]
     Entropy(#[from] EntropyFault),
+    /// A defect ended the attempt.
+    #[error("the vault has a defect")]
+    Bug,
     /// The vault's own reason.
     #[error(transparent)]
     Vault(#[from] UnsealError),
@@ -148,6 +156,11 @@ impl Custody {
         self.open.load_full()
     }
 
+    /// Whether the store waits for room on its disk.
+    pub(crate) fn lacks_space(&self) -> bool {
+        self.store.free_space_low()
+    }
+
     /// The state as a whole.
     pub fn standing(&self) -> Standing {
         match self.vault() {
@@ -191,8 +204,9 @@ impl Custody {
             custodians,
             ceremony: self.ceremony().as_ref().map(Ceremony::view),
             keyring_generation: described.generation,
-            log_origin: open.as_ref().map(|vault| vault.origin().as_str().to_owned()),
+            log_origin: self.sealed.origin().as_str().to_owned(),
             log_size: open.as_ref().map(|vault| vault.tree_head().size),
+            anchored_log_size: if open.is_none() { self.sealed.anchored_log_size() } else { None },
             log_verifier_key: open
                 .as_ref()
                 .map(|vault| VerifierKey::new(vault.origin().clone(), vault.verifying_key()).to_string()),
@@ -202,8 +216,8 @@ impl Custody {
 
     /// Unseals, for whom policy lets. On a vault that is open by now, or suspended, nothing changes.
     ///
-    /// A refusal goes to the journal, since there may be no log to write. Deciding and noting happen under
-    /// the same lock as unsealing, which empties the journal: nothing is noted in between and lost.
+    /// Whoever is known to be denied should not come here but to [`Custody::deny`]: custodians wait for one
+    /// another, for nobody else.
     ///
     /// # Errors
     /// [`UnsealRefused`]; after a wrong passphrase only after a pause of a second.
@@ -220,7 +234,10 @@ impl Custody {
     fn unseal_by(&self, given: Credential<'_>, who: &Identity) -> Result<(), UnsealRefused> {
         let policy = self.policy.load_full();
         let mut entropy = SystemEntropy::new();
-        match self.sealed.unseal(given, who, policy, self.now(), &mut entropy) {
+        let unsealed = self.sealed.unseal(given, who, policy, self.now(), &mut entropy);
+        // Copies of the root key and of what it opens.
+        wipe_stack();
+        match unsealed {
             Ok(vault) => {
                 self.install(vault);
                 Ok(())
@@ -243,12 +260,9 @@ impl Custody {
         }
     }
 
-    /// Decides about unsealing where there may be no log; a refusal is written down.
+    /// Decides about unsealing under the lock of changes: by the policy that is in force now.
     fn decide_sealed(&self, who: &Identity) -> Result<(), UnsealRefused> {
-        self.decide(who, Right::Unseal).map_err(|denied| {
-            self.sealed.note_denied(who, self.now());
-            UnsealRefused::Denied(denied)
-        })
+        self.decide(who, Right::Unseal).map_err(|_| UnsealRefused::Denied)
     }
 
     /// Begins to gather shares for a sealed vault.
@@ -286,7 +300,9 @@ impl Custody {
     ) -> Result<(CeremonyView, bool), UnsealRefused> {
         let (_change, by) = self.begin_step(who)?;
         let mut open = self.ceremony();
-        let Some(gathering) = open.as_mut().filter(|open| open.is_named(ceremony)) else {
+        let now = self.now();
+        let Some(gathering) = open.as_mut().filter(|open| open.is_named(ceremony) && !open.is_over(now))
+        else {
             return Err(self.refuse_step(CeremonyFault::NotOpen, CeremonyStep::default(), who));
         };
         gathering.keep_only(|giver| self.may_unseal(giver));
@@ -302,6 +318,8 @@ impl Custody {
         }
         let view = gathering.view();
         let Some(complete) = open.take_if(|open| open.is_complete()) else { return Ok((view, false)) };
+        // Whoever asks for the status meanwhile does not wait for the unsealing.
+        drop(open);
         self.unseal_by(Credential::Shares(&complete.into_shares()), who)?;
         Ok((view, true))
     }
@@ -343,7 +361,7 @@ impl Custody {
         let change = self.begin_change()?;
         self.decide_sealed(who)?;
         let principal = self.policy.load().principal(who).map(|principal| principal.id().clone());
-        Ok((change, principal.ok_or(UnsealRefused::Denied(CoreError::Denied))?))
+        Ok((change, principal.ok_or(UnsealRefused::Denied)?))
     }
 
     /// Writes down that a step was refused, and why.
@@ -367,14 +385,36 @@ impl Custody {
         self.ceremony.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Counts a call that policy does not allow, for the times without a log.
+    pub fn deny(&self, what: Forbidden, who: &Identity) -> DeniedCall {
+        self.sealed.deny(what, who, self.now())
+    }
+
+    /// Writes down what is due after a denied call; takes a sync of the disk.
+    ///
+    /// # Errors
+    /// [`JournalError`]; it is tried again later.
+    pub fn write_denied(&self, call: &DeniedCall) -> Result<(), JournalError> {
+        self.sealed.write_denied(call)
+    }
+
+    /// Writes down what was counted of denied calls in minutes that are over.
+    ///
+    /// # Errors
+    /// As [`Custody::write_denied`].
+    pub(crate) fn write_past_denied(&self) -> Result<(), JournalError> {
+        self.sealed.write_past_denied(self.now())
+    }
+
     /// Takes a vault that was just created or unsealed at start.
     pub fn install(&self, vault: Vault) {
         self.closing.store(false, Ordering::Release);
         self.open.store(Some(Arc::new(vault)));
     }
 
-    /// Seals: lets the lane finish, signs, anchors, wipes the keys. On a sealed vault nothing changes.
-    pub fn seal(&self, lane: &Lane) {
+    /// Seals: lets the lane finish, records why, signs, anchors, wipes the keys; with the store away as well.
+    /// On a sealed vault nothing changes. Gives whether the sealing is on record.
+    pub fn seal(&self, lane: &Lane, closing: &Closing) -> bool {
         let _change = self.change.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         self.closing.store(true, Ordering::Release);
         let begun = Instant::now();
@@ -382,7 +422,7 @@ impl Custody {
             sleep(DRAIN_STEP);
         }
         let Some(mut vault) = self.open.swap(None) else {
-            return;
+            return true;
         };
         // Whoever still holds the vault is inside one prepare or commit: both end.
         let vault = loop {
@@ -394,7 +434,20 @@ impl Custody {
                 }
             }
         };
-        vault.seal();
+        let recorded = vault.seal(closing, self.now(), &mut SystemEntropy::new()).recorded;
+        wipe_stack(); // the signing key of the last checkpoint, the root key over the anchor
+        if !recorded {
+            tracing::error!(event = "sealing_unrecorded", "neither log nor journal could be written");
+        }
+        recorded
+    }
+
+    /// Ends in good order: seals, and leaves nothing counted that is not written.
+    pub(crate) fn stop(&self, lane: &Lane) {
+        self.seal(lane, &Closing::Stop);
+        if self.sealed.write_all_denied().is_err() {
+            tracing::error!(event = "journal_unwritten", "denied calls are not in the unseal journal");
+        }
     }
 
     /// Puts a new policy in force, entered in the log if the vault is open.
@@ -405,7 +458,9 @@ impl Custody {
         let _change = self.change.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let policy = Arc::new(policy);
         if let Some(vault) = self.open() {
-            vault.load_policy(Arc::clone(&policy), self.now(), &mut SystemEntropy::new())?;
+            let loaded = vault.load_policy(Arc::clone(&policy), self.now(), &mut SystemEntropy::new());
+            wipe_stack(); // the root key, where a new tenant got keys
+            loaded?;
         }
         self.policy.store(policy);
         Ok(())

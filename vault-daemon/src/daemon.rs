@@ -15,6 +15,7 @@ use vault_core::store::fjall::{FjallOptions, FjallStore};
 use vault_core::store::sled::{SledOptions, SledStore};
 use vault_core::store::{Fault, Store};
 use vault_core::vault::{InitError, SealedVault, UnsealError, Vault};
+use vault_guard::wipe_stack;
 
 use crate::config::{Config, ConfigError, EmbeddedConfig, Engine, StoreConfig};
 use crate::custody::Custody;
@@ -108,7 +109,10 @@ impl Site {
     /// [`UnsealError`].
     pub fn unseal(&self, given: Credential<'_>, clock: &dyn Clock) -> Result<Vault, UnsealError> {
         let policy = Arc::clone(&self.policy);
-        self.sealed.unseal(given, &own_identity()?, policy, clock.now(), &mut SystemEntropy::new())
+        let who = own_identity()?;
+        let unsealed = self.sealed.unseal(given, &who, policy, clock.now(), &mut SystemEntropy::new());
+        wipe_stack(); // as where a custodian unseals
+        unsealed
     }
 
     /// Refuses a keyring of another environment; a vault that does not exist yet is none.
@@ -279,7 +283,7 @@ impl Daemon {
     fn shut(&mut self, grace: Duration) -> bool {
         let Some(server) = self.server.take() else { return true };
         let whole = server.drain(grace);
-        self.custody.seal(&self.lane);
+        self.custody.stop(&self.lane);
         self.lane.stop();
         tracing::info!(event = "stopped", whole);
         whole

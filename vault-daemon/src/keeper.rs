@@ -7,7 +7,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use vault_core::crypto::SystemEntropy;
-use vault_core::vault::{Health, Vault};
+use vault_core::vault::{Closing, Health, Vault};
+use vault_guard::wipe_stack;
 
 use crate::custody::Custody;
 use crate::lane::Lane;
@@ -50,6 +51,10 @@ impl Keeper {
 impl Rounds {
     fn walk(&mut self) {
         self.custody.expire_ceremony();
+        if self.custody.write_past_denied().is_err() {
+            self.metrics.alarm();
+            tracing::error!(event = "journal_unwritten", "denied calls are not in the unseal journal");
+        }
         let Some(vault) = self.custody.open() else { return };
         match vault.health() {
             Health::Serving => self.keep(&vault),
@@ -59,10 +64,11 @@ impl Rounds {
         let must_seal = vault.health() == Health::MustSeal;
         // Sealing waits until nobody holds the vault any more.
         drop(vault);
+        wipe_stack(); // the signing key of this round's checkpoint, the root key over the anchor
         if must_seal {
             self.metrics.alarm();
             tracing::error!(event = "vault_sealed_itself", "the vault's integrity is in doubt");
-            self.custody.seal(&self.lane);
+            self.custody.seal(&self.lane, &Closing::Doubt);
         }
     }
 
@@ -81,7 +87,11 @@ impl Rounds {
         if !self.was_suspended {
             self.was_suspended = true;
             self.metrics.alarm();
-            tracing::error!(event = "vault_suspended", "the store is away");
+            if self.custody.lacks_space() {
+                tracing::error!(event = "vault_suspended", reason = "free_space_low", "the disk is full");
+            } else {
+                tracing::error!(event = "vault_suspended", reason = "store_away", "the store is away");
+            }
         }
         if vault.resume() == Health::Serving {
             tracing::info!(event = "vault_resumed", "the store is back");

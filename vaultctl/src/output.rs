@@ -30,6 +30,8 @@ enum Field {
     Text(Zeroizing<String>),
     Count(u64),
     Flag(bool),
+    /// Shown to people so; to programs it is absent.
+    Unknown(&'static str),
     Absent,
 }
 
@@ -48,6 +50,16 @@ impl Record {
     /// Adds a number.
     pub(crate) fn count(self, name: &'static str, count: impl Into<u64>) -> Self {
         self.with(name, Field::Count(count.into()))
+    }
+
+    /// Adds a number if it is known, else what people are told instead; nothing to tell is absent.
+    pub(crate) fn known(self, name: &'static str, count: Option<u64>, otherwise: &'static str) -> Self {
+        let field = match (count, otherwise) {
+            (Some(count), _) => Field::Count(count),
+            (None, "") => Field::Absent,
+            (None, otherwise) => Field::Unknown(otherwise),
+        };
+        self.with(name, field)
     }
 
     /// Adds a yes or no.
@@ -102,6 +114,7 @@ impl Field {
             Self::Text(text) => clean(text),
             Self::Count(count) => Zeroizing::new(count.to_string()),
             Self::Flag(flag) => Zeroizing::new(if *flag { "yes" } else { "no" }.to_owned()),
+            Self::Unknown(told) => Zeroizing::new((*told).to_owned()),
             Self::Absent => Zeroizing::new("-".to_owned()),
         }
     }
@@ -115,7 +128,7 @@ impl Serialize for Record {
                 Field::Text(text) => map.serialize_entry(name, text.as_str())?,
                 Field::Count(count) => map.serialize_entry(name, count)?,
                 Field::Flag(flag) => map.serialize_entry(name, flag)?,
-                Field::Absent => map.serialize_entry(name, &())?,
+                Field::Unknown(_) | Field::Absent => map.serialize_entry(name, &())?,
             }
         }
         map.end()

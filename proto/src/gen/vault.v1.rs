@@ -267,7 +267,7 @@ pub struct Entry {
     pub tenant: ::prost::alloc::string::String,
     /// Always set. What was done or refused: a right (`tokenize`, `detokenize`, `view`, `view-bin`, `compare`,
     /// `find-by-value`, `prove`, `audit-read`, `status`, `unseal`, `seal`) or an event of the vault (`sweep`, `check`,
-    /// `init`, `unseal-refused`, `policy-loaded`, `anchor-accepted`, `quota-summary`, `log-opened`, `log-closed`).
+    /// `init`, `unseal-refused`, `policy-loaded`, `anchor-accepted`, `quota-summary`, `log-opened`, `stop`, `self-seal`).
     #[prost(string, tag = "9")]
     pub action: ::prost::alloc::string::String,
     /// Set when it concerns a class.
@@ -291,12 +291,14 @@ pub struct Entry {
     /// Set when stated and known to the policy.
     #[prost(string, tag = "16")]
     pub recipient: ::prost::alloc::string::String,
-    /// Set when the caller gave one.
+    /// Set when the caller gave one. The vault's own: of `anchor-accepted` the keyring's generations, and
+    /// `unseal-journal` where a `seal`, `stop` or `self-seal` happened while no log could be written.
     #[prost(string, tag = "17")]
     pub reference: ::prost::alloc::string::String,
     /// Always set. How it ended: `DONE`, `REPLAYED` (the stored answer to the same idempotency key), `EXISTING` (the
     /// value's one token, nothing written), `GRANTED` (reading the log, proofs, status and sealing, which are entered
-    /// before they are done), or the reason the caller was refused with, as in google.rpc.ErrorInfo.
+    /// before they are done), `UNSETTLED` (an attempt to unseal whose end is not known), or the reason the caller was
+    /// refused with, as in google.rpc.ErrorInfo.
     #[prost(string, tag = "18")]
     pub outcome: ::prost::alloc::string::String,
     /// Whether an answer was allowed to leave.
@@ -1572,7 +1574,7 @@ pub struct VaultStatus {
     /// Always set. Grows with every change of the keyring.
     #[prost(uint64, tag = "6")]
     pub keyring_generation: u64,
-    /// Set unless sealed. The name of this daemon's audit log.
+    /// Always set. The name of this daemon's audit log.
     #[prost(string, tag = "7")]
     pub log_origin: ::prost::alloc::string::String,
     /// Set unless sealed. Entries in the log.
@@ -1594,6 +1596,10 @@ pub struct VaultStatus {
     /// Set while a ceremony is open.
     #[prost(message, optional, tag = "13")]
     pub ceremony: ::core::option::Option<Ceremony>,
+    /// Set while sealed, if the anchor can be read: entries in the log as the anchor says. Without keys nobody can tell
+    /// whether it is authentic, and the log may have grown for a second more.
+    #[prost(uint64, tag = "14")]
+    pub anchored_log_size: u64,
 }
 /// Nested message and enum types in `VaultStatus`.
 pub mod vault_status {
@@ -1748,8 +1754,8 @@ pub mod custody_client {
                 .insert(GrpcMethod::new("vault.v1.Custody", "GetStatus"));
             self.inner.unary(req, path, codec).await
         }
-        /// Unwraps the keys with the passphrase. Every attempt is recorded. On an unsealed vault it changes nothing and
-        /// answers with the status. A vault that is sealed by shares refuses it. Right: unseal.
+        /// Unwraps the keys with the passphrase. Every attempt is recorded before it is made. On an unsealed vault it changes
+        /// nothing and answers with the status. A vault that is sealed by shares refuses it. Right: unseal.
         pub async fn unseal(
             &mut self,
             request: impl tonic::IntoRequest<super::UnsealRequest>,
@@ -1836,7 +1842,7 @@ pub mod custody_client {
                 .insert(GrpcMethod::new("vault.v1.Custody", "CancelCeremony"));
             self.inner.unary(req, path, codec).await
         }
-        /// Finishes what is in hand, signs, writes the anchor and wipes the keys. Right: seal.
+        /// Finishes what is in hand, signs, writes the anchor and wipes the keys, of a suspended vault, too. Right: seal.
         pub async fn seal(
             &mut self,
             request: impl tonic::IntoRequest<super::SealRequest>,
@@ -1875,8 +1881,8 @@ pub mod custody_server {
             &self,
             request: tonic::Request<super::GetStatusRequest>,
         ) -> std::result::Result<tonic::Response<super::VaultStatus>, tonic::Status>;
-        /// Unwraps the keys with the passphrase. Every attempt is recorded. On an unsealed vault it changes nothing and
-        /// answers with the status. A vault that is sealed by shares refuses it. Right: unseal.
+        /// Unwraps the keys with the passphrase. Every attempt is recorded before it is made. On an unsealed vault it changes
+        /// nothing and answers with the status. A vault that is sealed by shares refuses it. Right: unseal.
         async fn unseal(
             &self,
             request: tonic::Request<super::UnsealRequest>,
@@ -1898,7 +1904,7 @@ pub mod custody_server {
             &self,
             request: tonic::Request<super::CancelCeremonyRequest>,
         ) -> std::result::Result<tonic::Response<super::Ceremony>, tonic::Status>;
-        /// Finishes what is in hand, signs, writes the anchor and wipes the keys. Right: seal.
+        /// Finishes what is in hand, signs, writes the anchor and wipes the keys, of a suspended vault, too. Right: seal.
         async fn seal(
             &self,
             request: tonic::Request<super::SealRequest>,

@@ -76,10 +76,12 @@ actions! {
     AnchorAccepted = 35, "anchor-accepted";
     /// Requests beyond a quota, summed per principal and minute.
     QuotaSummary = 36, "quota-summary";
-    /// The daemon began to write this log.
+    /// A program that keeps its own keyring began to write this log.
     LogOpened = 37, "log-opened";
-    /// The daemon stopped writing this log in good order.
-    LogClosed = 38, "log-closed";
+    /// The program ended in good order and wiped the keys.
+    Stop = 39, "stop";
+    /// The vault found its integrity in doubt and wiped the keys.
+    SelfSeal = 40, "self-seal";
     /// A custodian began a ceremony; the note names it.
     CeremonyBegun = 48, "ceremony-begun";
     /// A custodian gave a share to a ceremony; the note names both.
@@ -150,6 +152,8 @@ pub enum Outcome {
     WrongPassphrase,
     /// The keyring is missing, damaged, of another vault or below the compiled-in floor.
     KeyringUnusable,
+    /// How it ended is not known: the attempt was cut off, or only its number was kept.
+    Unsettled,
     /// A step of a ceremony did not fit, or its share.
     Ceremony(CeremonyFault),
 }
@@ -173,6 +177,7 @@ impl Outcome {
             Self::Bug => "BUG",
             Self::WrongPassphrase => "WRONG_PASSPHRASE",
             Self::KeyringUnusable => "KEYRING_UNUSABLE",
+            Self::Unsettled => "UNSETTLED",
             Self::Ceremony(fault) => fault.reason(),
         }
     }
@@ -222,6 +227,7 @@ impl Outcome {
             Self::Bug => [24, 0],
             Self::WrongPassphrase => [32, 0],
             Self::KeyringUnusable => [33, 0],
+            Self::Unsettled => [34, 0],
             Self::Ceremony(fault) => [48, fault as u8],
         }
     }
@@ -247,6 +253,7 @@ impl Outcome {
             [24, 0] => Self::Bug,
             [32, 0] => Self::WrongPassphrase,
             [33, 0] => Self::KeyringUnusable,
+            [34, 0] => Self::Unsettled,
             [48, fault] => Self::Ceremony(CeremonyFault::from_code(fault)?),
             _ => return None,
         })

@@ -107,6 +107,15 @@ impl AnchorFile {
         &self.path
     }
 
+    /// What the file says, whoever wrote it: for showing while there is no root key, **not for trust**.
+    /// `None` where it cannot be read.
+    pub fn unverified(path: &Path) -> Option<AnchorState> {
+        let bytes = disk::read(path, FILE_BYTES).ok()??;
+        let slots = bytes.chunks_exact(SLOT_BYTES).take(2);
+        let states = slots.filter_map(|slot| decode(slot.split_last_chunk::<MAC_BYTES>()?.0));
+        states.max_by_key(|state| state.sequence)
+    }
+
     /// Makes the anchor of a new vault, durably. Its folder must exist.
     ///
     /// # Errors
@@ -206,15 +215,19 @@ impl AnchorFile {
     fn decode(&self, root: &RootKey, slot: &[u8]) -> Option<AnchorState> {
         let (content, mac) = slot.split_last_chunk::<MAC_BYTES>()?;
         let authentic = slot.len() == SLOT_BYTES && self.mac_key(root).verify(&[content], mac);
-        authentic.then_some(())?;
-        let mut reader = Reader::new(content);
-        (reader.array()? == *MAGIC && reader.u16()? == FORMAT).then_some(())?;
-        let (sequence, keyring_generation) = (reader.u64()?, reader.u64()?);
-        let count = reader.u8()?;
-        let logs = (0..count).map(|_| read_log(&mut reader)).collect::<Option<Vec<_>>>()?;
-        let fits = is_valid(&logs) && reader.rest().iter().all(|byte| *byte == 0);
-        fits.then_some(AnchorState { sequence, keyring_generation, logs })
+        if authentic { decode(content) } else { None }
     }
+}
+
+/// One slot without its MAC.
+fn decode(content: &[u8]) -> Option<AnchorState> {
+    let mut reader = Reader::new(content);
+    (reader.array()? == *MAGIC && reader.u16()? == FORMAT).then_some(())?;
+    let (sequence, keyring_generation) = (reader.u64()?, reader.u64()?);
+    let count = reader.u8()?;
+    let logs = (0..count).map(|_| read_log(&mut reader)).collect::<Option<Vec<_>>>()?;
+    let fits = is_valid(&logs) && reader.rest().iter().all(|byte| *byte == 0);
+    fits.then_some(AnchorState { sequence, keyring_generation, logs })
 }
 
 fn read_log(reader: &mut Reader<'_>) -> Option<AnchoredLog> {
@@ -408,6 +421,22 @@ mod tests {
             assert_eq!(anchor.read(&root(1)), Err(AnchorError::Damaged), "the old root is forgotten");
             assert_eq!(anchor.hand_over(&root(1), &root(2)), Err(AnchorError::Damaged));
         }
+    }
+
+    #[test]
+    fn without_a_root_key_the_newest_readable_slot_is_shown() {
+        let (_folder, anchor) = written(4); // slot 1 has 4, slot 0 has 3
+        assert_eq!(AnchorFile::unverified(anchor.path()), Some(state(4)));
+        damage(&anchor, |bytes| bytes[SLOT_BYTES] ^= 1);
+        assert_eq!(AnchorFile::unverified(anchor.path()), Some(state(3)));
+        damage(&anchor, |bytes| bytes[SLOT_BYTES - 1] ^= 1);
+        assert_eq!(AnchorFile::unverified(anchor.path()), Some(state(3)), "the MAC is not looked at");
+        damage(&anchor, |bytes| bytes[0] ^= 1);
+        assert_eq!(AnchorFile::unverified(anchor.path()), None);
+        damage(&anchor, |bytes| bytes.truncate(100));
+        assert_eq!(AnchorFile::unverified(anchor.path()), None);
+        fs::remove_file(anchor.path()).unwrap();
+        assert_eq!(AnchorFile::unverified(anchor.path()), None);
     }
 
     #[test]

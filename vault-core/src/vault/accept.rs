@@ -180,7 +180,7 @@ mod tests {
         let newcomer = format!("{POLICY}\n[[tenant]]\nid = \"newcomer\"\nclasses = [\"pan\"]\n");
         let vault = scene.unseal_under(&newcomer).unwrap();
         let (size, newer) = (vault.tree_head().size, vault.keyring_generation());
-        vault.seal();
+        scene.close(vault);
         older.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
         assert!(matches!(scene.unseal(), Err(UnsealError::OldKeyring { .. })));
 
@@ -206,7 +206,7 @@ mod tests {
         let reference = format!("keyring-generation:{generation}/{newer}");
         assert_eq!(entered.reference.as_ref().map(CallerText::as_str), Some(reference.as_str()));
         assert_eq!((entered.count, entered.note.as_ref().map(CallerText::as_str)), (0, Some("restore-1")));
-        vault.seal();
+        scene.close(vault);
         scene.unseal().unwrap();
     }
 
@@ -216,7 +216,7 @@ mod tests {
         let shorter = scene.store.image();
         let vault = scene.unseal().unwrap();
         let (known, generation) = (vault.tree_head().size, vault.keyring_generation());
-        vault.seal();
+        scene.close(vault);
         for key in scene.store.image().into_keys() {
             scene.store.danger_set(key, None);
         }
@@ -228,7 +228,7 @@ mod tests {
         let entered =
             entries(&vault).into_iter().find(|entry| entry.action == Action::AnchorAccepted).unwrap();
         assert_eq!(u64::from(entered.count), known - gap.log_size);
-        vault.seal();
+        scene.close(vault);
         scene.unseal().unwrap();
     }
 
@@ -251,8 +251,9 @@ mod tests {
             let accepted = entries(&vault).into_iter().rfind(|entry| entry.action == Action::AnchorAccepted);
             let reference = format!("keyring-generation:{}/unknown", gap.keyring_generation);
             assert_eq!(accepted.unwrap().reference.unwrap().as_str(), reference);
-            vault.seal();
-            scene.unseal().unwrap().seal();
+            scene.close(vault);
+            let vault = scene.unseal().unwrap();
+            scene.close(vault);
         }
     }
 

@@ -14,9 +14,11 @@
 //! and [`Vault::resume`] finds out what happened.
 
 mod accept;
+mod attempts;
 mod batch;
 mod ceremony;
 mod check;
+mod closing;
 mod compare;
 mod detokenize;
 mod find;
@@ -45,8 +47,10 @@ mod tokenize;
 mod view;
 
 pub use accept::{AcceptError, Accepted, AnchorGap};
+pub use attempts::{DeniedCall, Forbidden};
 pub use ceremony::{Ceremony, CeremonyView};
 pub use check::{CheckReport, Finding};
+pub use closing::{Closing, Sealed};
 pub use keep::AnchorUnwritten;
 pub use open::{Health, Vault};
 pub use outcome::{Outcome, Released, Reply, View};

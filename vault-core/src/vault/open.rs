@@ -12,6 +12,7 @@ use crate::limits::CONFLICT_RETRIES_MAX;
 use crate::policy::Policy;
 use crate::store::{Change, Commit, Fault, Key, Space, Store};
 
+use super::attempts::Attempts;
 use super::batch::{Plan, Planning};
 use super::keep::Published;
 use super::overlay::Overlay;
@@ -29,8 +30,9 @@ pub(super) struct Keys {
     pub(super) unsaved: bool,
 }
 
-/// Where the keyring and its anchor are; none for a vault whose program keeps its own keys.
+/// Where keyring, anchor and journal are; none for a vault whose program keeps its own keys.
 pub(super) struct Custody {
+    pub(super) attempts: Arc<Attempts>,
     pub(super) folder: KeyringFolder,
     pub(super) anchor: AnchorFile,
     pub(super) root: RootKey,
@@ -220,11 +222,23 @@ impl Vault {
         keys: &Keys,
         wanted: &[Key],
         entropy: &mut dyn Entropy,
-        mut plan: impl FnMut(&mut Planning<'_>) -> Result<Vec<Entry>, Error>,
+        plan: impl FnMut(&mut Planning<'_>) -> Result<Vec<Entry>, Error>,
     ) -> Result<(), Error> {
         if lane.health != Health::Serving {
             return Err(Error::Unavailable(Unavailable::Store));
         }
+        self.step(lane, keys, wanted, entropy, plan)
+    }
+
+    /// As [`Vault::own_step`], whatever the vault's health.
+    pub(super) fn step(
+        &self,
+        lane: &mut Lane,
+        keys: &Keys,
+        wanted: &[Key],
+        entropy: &mut dyn Entropy,
+        mut plan: impl FnMut(&mut Planning<'_>) -> Result<Vec<Entry>, Error>,
+    ) -> Result<(), Error> {
         for _ in 0..=CONFLICT_RETRIES_MAX {
             let overlay = Overlay::read(self.store(), wanted.to_vec())
                 .map_err(|fault| self.own_fault(lane, fault, None))?;

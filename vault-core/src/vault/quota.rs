@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::audit::Actor;
 use crate::clock::Timestamp;
 use crate::data::{PrincipalId, Token};
 use crate::error::{Error, Exhausted};
@@ -162,6 +163,29 @@ fn counter_key(window: u8, scope: &[u8]) -> Key {
 /// Whether a window is over, now that the clock shows `now`.
 pub(super) const fn is_over(window: u64, now: u64, back_max: u64) -> bool {
     window < now || window - now > back_max
+}
+
+/// The refusals that a counter row has not entered, if its window can count no more however the clock goes:
+/// the row may leave. `None` while it may still be charged, and for what is no counter.
+pub(super) fn unentered_of_past(key: &Key, row: &[u8], now: Timestamp) -> Option<u32> {
+    let (reached, back_max) = match key.bytes().first()? {
+        b'm' => (now.minute(), MINUTES_BACK_MAX),
+        b'd' => (now.day(), DAYS_BACK_MAX),
+        _ => return None,
+    };
+    let counter = Counter::from_bytes(row)?;
+    let is_past = counter.window.saturating_add(back_max) < reached;
+    is_past.then(|| counter.refused.saturating_sub(1))
+}
+
+/// Who was charged by a counter: a principal or a stranger. `None` for those of tenants and of the vault,
+/// which count the refusals of others once more.
+pub(super) fn charged(key: &Key) -> Option<Actor> {
+    match key.bytes().get(1..)?.split_first()? {
+        (b'p', name) => PrincipalId::parse(str::from_utf8(name).ok()?).ok().map(Actor::Principal),
+        (b's', hash) => hash.try_into().ok().map(|identity_hash| Actor::Unknown { identity_hash }),
+        _ => None,
+    }
 }
 
 impl Counter {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 
+use super::closing::Closing;
 use super::open::Vault;
 use super::sealed::{SealedVault, UnsealError};
 use crate::audit::{Entry, Origin, read_entries};
@@ -63,7 +64,8 @@ impl Scene {
         let mut entropy = SeededEntropy::new(7);
         let environment = Environment::parse("test").unwrap();
         let seal = Seal::Passphrase { passphrase: PASSPHRASE, params: Params::FLOOR };
-        sealed.init(environment, seal, policy(POLICY), now, &mut entropy).unwrap().seal();
+        let vault = sealed.init(environment, seal, policy(POLICY), now, &mut entropy).unwrap();
+        vault.seal(&Closing::Entered, now, &mut entropy);
         Self { store, sealed, now, entropy, folder }
     }
 
@@ -87,6 +89,11 @@ impl Scene {
 
     pub(super) fn unseal_under(&mut self, text: &str) -> Result<Vault, UnsealError> {
         self.sealed.unseal(self.passphrase(), &keeper(), policy(text), self.now, &mut self.entropy)
+    }
+
+    /// Seals without an entry of its own.
+    pub(super) fn close(&mut self, vault: Vault) {
+        vault.seal(&Closing::Entered, self.now, &mut self.entropy);
     }
 
     pub(super) fn passphrase(&self) -> Credential<'static> {

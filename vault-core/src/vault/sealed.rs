@@ -5,24 +5,22 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::audit::{
-    self, Action, Actor, Entry, Extension, LogFault, LogWriter, Origin, Outcome as Recorded, TreeHead,
-};
+use crate::audit::{self, Action, Actor, Entry, Extension, LogFault, LogWriter, Origin, TreeHead};
 use crate::clock::Timestamp;
 use crate::crypto::Entropy;
-use crate::data::{CallerText, Environment};
+use crate::data::Environment;
 use crate::error::{CeremonyFault, Error};
 use crate::keys::{
-    AnchorError, AnchorFile, AnchorState, CeremonyId, CeremonyStep, Credential, Keyring, KeyringFolder,
+    AnchorError, AnchorFile, AnchorState, CeremonyStep, Credential, JournalError, Keyring, KeyringFolder,
     OpenError, RootKey, SaveError, Seal, SealDescription, ShareFault, UnsealAttempt, UnsealJournal,
     UnsealOutcome,
 };
 use crate::policy::{Identity, Policy};
 use crate::store::{Fault, Space, Store};
 
+use super::attempts::{Attempts, DeniedCall, Forbidden, actor, attempt, entries};
 use super::keep::Published;
 use super::open::{Custody, Parts, Vault, head_key};
-use super::prepare::identity_hash;
 use super::read_log::StoredLog;
 
 /// The journal's file, beside the keyring.
@@ -36,6 +34,7 @@ pub struct SealedVault {
     anchor: PathBuf,
     /// The name of this daemon's log.
     origin: Origin,
+    pub(super) attempts: Arc<Attempts>,
 }
 
 /// Why a vault could not be created.
@@ -78,6 +77,9 @@ pub enum UnsealError {
         /// Entries in the store.
         log_size: u64,
     },
+    /// The attempt could not be written down, so it was not made.
+    #[error("no attempt is made that cannot be written down: {0}")]
+    Journal(JournalError),
     /// The keyring is older than the one the anchor knows.
     #[error("the keyring has generation {found} and the anchor knows {anchored}: restore the newer keyring")]
     OldKeyring {
@@ -121,7 +123,9 @@ impl SealedVault {
         anchor: impl Into<PathBuf>,
         origin: Origin,
     ) -> Self {
-        Self { store, folder, anchor: anchor.into(), origin }
+        let journal = UnsealJournal::new(folder.path().join(UNSEAL_JOURNAL));
+        let attempts = Arc::new(Attempts::new(journal));
+        Self { store, folder, anchor: anchor.into(), origin, attempts }
     }
 
     /// What can be said without keys: environment, vault id, kind of seal, generation.
@@ -130,6 +134,18 @@ impl SealedVault {
     /// [`UnsealError::Keyring`] when there is no readable keyring.
     pub fn describe(&self) -> Result<SealDescription, UnsealError> {
         self.folder.describe().map_err(keyring_error)
+    }
+
+    /// The name of this daemon's log.
+    pub const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Entries of the log as the anchor says, up to a second behind. **Not authenticated**, as there is no
+    /// key: for showing, not for trust.
+    pub fn anchored_log_size(&self) -> Option<u64> {
+        let logs = AnchorFile::unverified(&self.anchor)?.logs;
+        logs.into_iter().find(|log| log.origin == self.origin.as_str()).map(|log| log.size)
     }
 
     /// Creates keyring, anchor and the log's first entry. Refuses wherever a vault or part of one exists.
@@ -171,10 +187,11 @@ impl SealedVault {
 
     /// Opens the keyring, checks log and keyring against the anchor, and enters the unsealing in the log.
     ///
-    /// A failed attempt goes to the journal beside the keyring, which the next unsealing brings into the log.
+    /// The attempt is written to the journal beside the keyring before it is made; the next unsealing brings
+    /// into the log what did not succeed.
     ///
     /// # Errors
-    /// [`UnsealError`]; the vault stays sealed.
+    /// [`UnsealError`]; the vault stays sealed. [`UnsealError::Journal`]: nothing was tried.
     pub fn unseal(
         &self,
         given: Credential<'_>,
@@ -183,15 +200,41 @@ impl SealedVault {
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<Vault, UnsealError> {
-        let opening = self.opening(given).inspect_err(|error| self.note_failure(error, who, now))?;
-        let mut unsealed = Entry::new(now, actor(&policy, who), Action::Unseal);
-        unsealed.policy = policy.short_hash();
-        let mut entries = self.attempts(&policy, now)?;
+        let begun = self.begin(who, now)?;
+        let mut entry = Entry::new(now, actor(&policy, who), Action::Unseal);
+        entry.policy = policy.short_hash();
+        let unsealed = self.unsealed(given, &begun, entry, policy, entropy);
+        if let Err(error) = &unsealed {
+            self.attempts.settle(&begun, outcome_of(error));
+        }
+        unsealed
+    }
+
+    /// Writes down that an attempt begins; it is not made where that fails.
+    fn begin(&self, who: &Identity, now: Timestamp) -> Result<UnsealAttempt, UnsealError> {
+        // Without a keyring there is mostly no folder to write into, and the keyring says more.
+        let unwritten = |error| self.describe().err().unwrap_or(UnsealError::Journal(error));
+        self.attempts.begin(who, now).map_err(unwritten)
+    }
+
+    fn unsealed(
+        &self,
+        given: Credential<'_>,
+        begun: &UnsealAttempt,
+        unsealed: Entry,
+        policy: Arc<Policy>,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Vault, UnsealError> {
+        let now = unsealed.at;
+        let opening = self.opening(given)?;
+        // Until it is cleared nobody else writes to it.
+        let journal = self.attempts.complete().map_err(UnsealError::Journal)?;
+        let mut entries = entries(&journal, begun, &policy, now).map_err(UnsealError::Journal)?;
         entries.push(unsealed);
         let vault = self.open(opening, policy, entries, now, entropy)?;
         let _ = vault.keep(); // as at init
         // Only what is in the log may leave the journal.
-        let _ = self.journal().clear();
+        let _ = journal.clear();
         Ok(vault)
     }
 
@@ -217,9 +260,11 @@ impl SealedVault {
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<(), UnsealError> {
-        let opening = self.opening(given).inspect_err(|error| self.note_failure(error, who, now))?;
-        let step = CeremonyStep::default();
-        self.note_step(UnsealOutcome::ResealBegun, step, who, now)?;
+        let begun = self.begin(who, now)?;
+        let opening =
+            self.opening(given).inspect_err(|error| self.attempts.settle(&begun, outcome_of(error)))?;
+        let resealing = UnsealOutcome::ResealBegun;
+        self.attempts.journal().settle(&begun, resealing).map_err(UnsealError::Journal)?;
         let root = RootKey::generate(entropy).map_err(|fault| UnsealError::Keyring(fault.to_string()))?;
         // First the anchor, which both roots read then: a crash before or after the keyring changes nothing.
         self.anchor_of(&opening.keyring)
@@ -228,34 +273,13 @@ impl SealedVault {
         self.folder
             .reseal(&opening.root, opening.keyring, &root, seal, entropy)
             .map_err(|error| UnsealError::Keyring(error.to_string()))?;
-        self.note_step(UnsealOutcome::Resealed, step, who, now)
-    }
-
-    /// Notes in the journal that a caller without the right asked to unseal.
-    pub fn note_denied(&self, who: &Identity, now: Timestamp) {
-        self.note(UnsealOutcome::Denied, who, now);
-    }
-
-    fn note_failure(&self, error: &UnsealError, who: &Identity, now: Timestamp) {
-        let outcome = match error {
-            UnsealError::WrongPassphrase => UnsealOutcome::WrongPassphrase,
-            UnsealError::OtherSeal => UnsealOutcome::StepRefused(CeremonyFault::OtherSeal),
-            UnsealError::Share(fault) => UnsealOutcome::StepRefused((*fault).into()),
-            _ => UnsealOutcome::Refused,
-        };
-        self.note(outcome, who, now);
-    }
-
-    /// The attempt is refused whether or not it can be written down.
-    fn note(&self, outcome: UnsealOutcome, who: &Identity, now: Timestamp) {
-        let step = CeremonyStep::default();
-        let _ = self.journal().append(&UnsealAttempt { at: now, identity: who.to_string(), outcome, step });
+        self.note_step(UnsealOutcome::Resealed, CeremonyStep::default(), who, now)
     }
 
     /// Writes a step of a ceremony down: it counts only once it is written.
     ///
     /// # Errors
-    /// [`UnsealError::Keyring`] when the journal beside the keyring cannot be written.
+    /// [`UnsealError::Journal`].
     pub fn note_step(
         &self,
         outcome: UnsealOutcome,
@@ -263,27 +287,38 @@ impl SealedVault {
         who: &Identity,
         now: Timestamp,
     ) -> Result<(), UnsealError> {
-        let attempt = UnsealAttempt { at: now, identity: who.to_string(), outcome, step };
-        self.journal().append(&attempt).map_err(|error| UnsealError::Keyring(error.to_string()))
+        let taken = UnsealAttempt { step, ..attempt(outcome, Some(who), now) };
+        self.attempts.write(taken).map_err(UnsealError::Journal)
     }
 
-    /// The journal's attempts as entries, with the time of each attempt; one entry more for those that were
-    /// summed up or do not read.
-    fn attempts(&self, policy: &Policy, now: Timestamp) -> Result<Vec<Entry>, UnsealError> {
-        let pending = self.journal().pending().map_err(|error| UnsealError::Keyring(error.to_string()))?;
-        let mut entries: Vec<Entry> = pending.attempts.iter().map(|attempt| noted(policy, attempt)).collect();
-        let lost = pending.summed.saturating_add(pending.damaged);
-        if lost > 0 {
-            let mut summary = Entry::new(now, Actor::Vault, Action::UnsealRefused);
-            summary.count = u32::try_from(lost).unwrap_or(u32::MAX);
-            summary.outcome = Recorded::KeyringUnusable;
-            entries.push(summary);
-        }
-        Ok(entries)
+    /// Counts a call to open or close the vault that policy does not allow, while no log can be written.
+    /// Takes no lock that an unsealing holds, and touches no file.
+    pub fn deny(&self, what: Forbidden, who: &Identity, now: Timestamp) -> DeniedCall {
+        self.attempts.deny(what, who, now)
     }
 
-    fn journal(&self) -> UnsealJournal {
-        UnsealJournal::new(self.folder.path().join(UNSEAL_JOURNAL))
+    /// Writes to the journal what is due after a denied call.
+    ///
+    /// # Errors
+    /// [`JournalError`]; the number of calls is kept and written later.
+    pub fn write_denied(&self, call: &DeniedCall) -> Result<(), JournalError> {
+        self.attempts.write_denied(call)
+    }
+
+    /// Writes to the journal what was counted of denied calls in minutes that are over. Called once a second.
+    ///
+    /// # Errors
+    /// As [`SealedVault::write_denied`].
+    pub fn write_past_denied(&self, now: Timestamp) -> Result<(), JournalError> {
+        self.attempts.write_denied(&self.attempts.past(now))
+    }
+
+    /// Writes to the journal all that was counted of denied calls. Called before the program ends.
+    ///
+    /// # Errors
+    /// As [`SealedVault::write_denied`].
+    pub fn write_all_denied(&self) -> Result<(), JournalError> {
+        self.attempts.complete().map(drop)
     }
 
     fn anchor_of(&self, keyring: &Keyring) -> AnchorFile {
@@ -328,7 +363,10 @@ impl SealedVault {
 
     #[allow(clippy::type_complexity, reason = "the log and its head row with the row's version")]
     fn stored_log(&self, origin: Origin) -> Result<(LogWriter, Option<(Vec<u8>, u64)>), UnsealError> {
-        let rows = self.store.read(&[head_key(&origin)]).map_err(UnsealError::Store)?;
+        let key = [head_key(&origin)];
+        // While the vault is sealed nobody else opens a store anew that was away.
+        let again = |_| self.store.reopen().and_then(|()| self.store.read(&key));
+        let rows = self.store.read(&key).or_else(again).map_err(UnsealError::Store)?;
         let Some(row) = rows.into_iter().next().flatten() else {
             return Ok((LogWriter::create(origin), None));
         };
@@ -365,7 +403,8 @@ impl SealedVault {
     ) -> Result<Vault, UnsealError> {
         let Opening { root, keyring, log, head, anchor } = opening;
         let anchor_file = self.anchor_of(&keyring);
-        let custody = Custody { folder: self.folder.clone(), anchor: anchor_file, root };
+        let attempts = Arc::clone(&self.attempts);
+        let custody = Custody { attempts, folder: self.folder.clone(), anchor: anchor_file, root };
         let published = Published::before(&log, &keyring, anchor.unwrap_or_default());
         let store = Arc::clone(&self.store);
         let policy_loaded = Arc::clone(&policy);
@@ -404,23 +443,6 @@ impl Vault {
         vault.open_with(loaded, vec![Entry::new(now, Actor::Vault, Action::LogOpened)], now, entropy)?;
         Ok(vault)
     }
-
-    /// Seals: signs and anchors what is durable, then forgets every key. Gives the keyring back to the
-    /// program that keeps it itself.
-    pub fn seal(self) -> Keyring {
-        // A vault whose store or anchor is away is sealed all the same.
-        let _ = self.keep();
-        let (keyring, _custody) = self.into_keys();
-        keyring
-    }
-}
-
-/// Who unsealed: a principal where the policy knows the caller.
-fn actor(policy: &Policy, who: &Identity) -> Actor {
-    match policy.principal(who) {
-        Some(principal) => Actor::Principal(principal.id().clone()),
-        None => Actor::Unknown { identity_hash: identity_hash(who) },
-    }
 }
 
 /// How far the anchor knows the log.
@@ -430,45 +452,14 @@ pub(super) fn anchored(opening: &Opening) -> Option<TreeHead> {
     Some(TreeHead { size: log.size, root: log.root })
 }
 
-/// The entry of an attempt or a step that the journal kept.
-fn noted(policy: &Policy, attempt: &UnsealAttempt) -> Entry {
-    let actor = match Identity::parse(&attempt.identity) {
-        _ if is_the_vaults_own(attempt.outcome) => Actor::Vault,
-        Ok(who) => actor(policy, &who),
-        Err(_) => Actor::Unknown { identity_hash: crate::crypto::sha256(&[attempt.identity.as_bytes()]) },
-    };
-    let (action, outcome) = match attempt.outcome {
-        UnsealOutcome::WrongPassphrase => (Action::UnsealRefused, Recorded::WrongPassphrase),
-        UnsealOutcome::Denied => (Action::UnsealRefused, Recorded::Denied),
-        UnsealOutcome::Refused => (Action::UnsealRefused, Recorded::KeyringUnusable),
-        UnsealOutcome::StepRefused(fault) => (Action::UnsealRefused, Recorded::Ceremony(fault)),
-        UnsealOutcome::Opened => (Action::UnsealRefused, Recorded::Done),
-        UnsealOutcome::CeremonyBegun => (Action::CeremonyBegun, Recorded::Done),
-        UnsealOutcome::ShareGiven => (Action::ShareGiven, Recorded::Done),
-        UnsealOutcome::CeremonyCancelled => (Action::CeremonyCancelled, Recorded::Done),
-        UnsealOutcome::CeremonyExpired => (Action::CeremonyExpired, Recorded::Done),
-        UnsealOutcome::ResealBegun => (Action::ResealBegun, Recorded::Done),
-        UnsealOutcome::Resealed => (Action::Resealed, Recorded::Done),
-    };
-    let mut entry = Entry::new(attempt.at, actor, action);
-    entry.outcome = outcome;
-    entry.note = note_of(attempt.step);
-    entry
-}
-
-/// Steps that no caller takes: a ceremony's end by time, and what commands on the host do.
-const fn is_the_vaults_own(outcome: UnsealOutcome) -> bool {
-    matches!(outcome, UnsealOutcome::CeremonyExpired | UnsealOutcome::ResealBegun | UnsealOutcome::Resealed)
-}
-
-/// The ceremony's name and, of a share, its number.
-fn note_of(CeremonyStep { ceremony, share }: CeremonyStep) -> Option<CallerText> {
-    let text = match (ceremony == CeremonyId::default(), share) {
-        (true, _) => return None,
-        (false, 0) => ceremony.to_string(),
-        (false, share) => format!("{ceremony}:share-{share}"),
-    };
-    CallerText::of_stored(&text)
+/// What the journal says of an attempt that failed.
+fn outcome_of(error: &UnsealError) -> UnsealOutcome {
+    match error {
+        UnsealError::WrongPassphrase => UnsealOutcome::WrongPassphrase,
+        UnsealError::OtherSeal => UnsealOutcome::StepRefused(CeremonyFault::OtherSeal),
+        UnsealError::Share(fault) => UnsealOutcome::StepRefused((*fault).into()),
+        _ => UnsealOutcome::Refused,
+    }
 }
 
 fn keyring_error(error: OpenError) -> UnsealError {
@@ -529,7 +520,8 @@ mod tests {
     #[test]
     fn after_a_reseal_the_vault_goes_on_under_the_new_seal_alone() {
         let mut scene = Scene::new();
-        scene.unseal().unwrap().seal();
+        let vault = scene.unseal().unwrap();
+        scene.close(vault);
         let older = scene.keyring_files();
         let (deal, custodians) = deal(&mut scene);
         let seal = Seal::Shares { deal: &deal, custodians: &custodians };
@@ -543,7 +535,7 @@ mod tests {
         for action in [Action::ResealBegun, Action::Resealed] {
             assert_eq!(actions.iter().filter(|entered| **entered == action).count(), 1, "{action:?}");
         }
-        vault.seal();
+        scene.close(vault);
         // The anchor was written under the new root: what the old passphrase opens knows no anchor any more.
         older.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
         assert!(matches!(scene.unseal(), Err(UnsealError::Anchor(_))));
@@ -568,7 +560,8 @@ mod tests {
     #[test]
     fn a_reseal_that_ends_before_the_keyring_leaves_the_old_seal() {
         let mut scene = Scene::new();
-        scene.unseal().unwrap().seal();
+        let vault = scene.unseal().unwrap();
+        scene.close(vault);
         let older = scene.keyring_files();
         let (deal, custodians) = deal(&mut scene);
         let seal = Seal::Shares { deal: &deal, custodians: &custodians };
@@ -576,7 +569,8 @@ mod tests {
         reseal(&mut scene, passphrase, seal).unwrap();
         // As if it had been cut between anchor and keyring.
         older.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
-        scene.unseal().unwrap().seal();
+        let vault = scene.unseal().unwrap();
+        scene.close(vault);
         scene.unseal().unwrap();
     }
 }

@@ -10,7 +10,7 @@ impl Vault {
     ///
     /// Resumes only if the log head in the store is the last acknowledged one, or extends it by exactly the
     /// batch whose outcome was unknown. Anything else is another history: the vault must be sealed. While the
-    /// store stays away the vault stays suspended; call again later.
+    /// store stays away, or has no room for a commit, the vault stays suspended; call again later.
     pub fn resume(&self) -> Health {
         let mut lane = self.lane();
         if lane.health == Health::Suspended {
@@ -20,6 +20,10 @@ impl Vault {
     }
 
     fn try_resume(&self, lane: &mut Lane) {
+        // It would be suspended again by the next call.
+        if self.store().free_space_low() {
+            return;
+        }
         let Some(found) = stored_head(self.store(), lane) else {
             return;
         };

@@ -1,4 +1,7 @@
-//! Sweeping: expired idempotency rows and the seen tokens of past days leave in bounded steps.
+//! Sweeping: rows that count no more leave in bounded steps: expired idempotency rows, the seen tokens of
+//! past days, and the quota rows of past windows, whoever they were of.
+
+use std::collections::BTreeSet;
 
 use crate::audit::{Action, Actor, Entry};
 use crate::clock::Timestamp;
@@ -10,47 +13,85 @@ use crate::store::{Key, Row, Space, rows};
 
 use super::idempotency::expires_at;
 use super::open::{Keys, Vault};
+use super::quota::{charged, unentered_of_past};
 use super::seen::seen_day;
 
-/// Where the next step of the sweep of idempotency rows begins.
+/// Where the next step of the sweep begins: of idempotency rows, and of quota rows.
 #[derive(Clone, Default)]
 pub(super) struct Cursor {
     tenant: usize,
     after: Option<Vec<u8>>,
+    counter: Option<Vec<u8>>,
+}
+
+/// What one step takes away, and what the log must hear of it.
+#[derive(Default)]
+struct Swept {
+    rows: Vec<Key>,
+    summaries: Vec<Entry>,
 }
 
 impl Vault {
     /// One bounded step: at most one scan of each kind of row. Gives the number of rows deleted; a step that
-    /// deleted any leaves one entry.
+    /// deleted any leaves one entry, and one more for each counter of refusals that nobody had entered yet.
     ///
     /// # Errors
     /// [`Error::Unavailable`] while the store is away.
     pub fn sweep(&self, now: Timestamp, entropy: &mut dyn Entropy) -> Result<usize, Error> {
         let mut lane = self.lane();
         let keys = self.keys();
-        let mut expired = self.seen_before(now)?;
         let mut cursor = lane.sweep.clone();
-        expired.extend(self.expired_idempotency(&keys, &mut cursor, now)?);
+        let mut swept = self.past_counters(&keys, &mut cursor, now)?;
+        swept.rows.extend(self.seen_before(now));
+        swept.rows.extend(self.expired_idempotency(&keys, &mut cursor, now)?);
         lane.sweep = cursor;
-        if expired.is_empty() {
+        if swept.rows.is_empty() {
             return Ok(0);
         }
-        self.own_step(&mut lane, &keys, &expired, entropy, |planning| {
-            expired.iter().for_each(|key| planning.overlay.delete(key));
+        self.own_step(&mut lane, &keys, &swept.rows, entropy, |planning| {
+            swept.rows.iter().for_each(|key| planning.overlay.delete(key));
             let mut entry = Entry::new(now, Actor::Vault, Action::Sweep);
-            entry.count = u32::try_from(expired.len()).unwrap_or(u32::MAX);
-            entry.policy = keys.policy.short_hash();
-            planning.entropy.fill(&mut entry.id).map_err(|_| Error::Bug)?;
-            Ok(vec![entry])
+            entry.count = u32::try_from(swept.rows.len()).unwrap_or(u32::MAX);
+            let mut entries = swept.summaries.clone();
+            entries.push(entry);
+            for entry in &mut entries {
+                entry.policy = keys.policy.short_hash();
+                planning.entropy.fill(&mut entry.id).map_err(|_| Error::Bug)?;
+            }
+            Ok(entries)
         })?;
-        Ok(expired.len())
+        Ok(swept.rows.len())
+    }
+
+    /// One scan of the quota rows. Whoever calls again gets a new row, so that it is all one whether the
+    /// policy still knows them: strangers and those who left it are never asked for by name.
+    fn past_counters(&self, keys: &Keys, cursor: &mut Cursor, now: Timestamp) -> Result<Swept, Error> {
+        let rows = self.scan_step(Space::Quota, None, cursor.counter.as_deref())?;
+        cursor.counter = rows.last().map(|(key, _)| key.bytes().to_vec());
+        let (mac, vault_id) = (keys.keyring.row_mac(), keys.keyring.vault_id());
+        let mut swept = Swept::default();
+        for (key, row) in rows {
+            // As with idempotency rows: what does not authenticate stays.
+            let value = rows::unguard(mac, vault_id, &key, &row.value).ok();
+            let Some(unentered) = value.and_then(|value| unentered_of_past(&key, value, now)) else {
+                continue;
+            };
+            if let (Some(actor), 1..) = (charged(&key), unentered) {
+                let mut summary = Entry::new(now, actor, Action::QuotaSummary);
+                summary.count = unentered;
+                swept.summaries.push(summary);
+            }
+            swept.rows.push(key);
+        }
+        Ok(swept)
     }
 
     /// Seen rows sort by day, so those of past days stand in front.
-    fn seen_before(&self, now: Timestamp) -> Result<Vec<Key>, Error> {
-        let rows = self.scan_step(Space::Seen, None, None)?;
+    fn seen_before(&self, now: Timestamp) -> Vec<Key> {
+        // Damage here must not keep the other rows from being swept.
+        let rows = self.scan_step(Space::Seen, None, None).unwrap_or_default();
         let past = |(key, _): (Key, Row)| seen_day(&key).is_some_and(|day| day < now.day()).then_some(key);
-        Ok(rows.into_iter().map_while(past).collect())
+        rows.into_iter().map_while(past).collect()
     }
 
     /// One scan of one tenant's idempotency rows; the next step goes on where this one ended.
@@ -60,7 +101,7 @@ impl Vault {
         cursor: &mut Cursor,
         now: Timestamp,
     ) -> Result<Vec<Key>, Error> {
-        let tenants: Vec<TenantId> = keys.policy.tenants().map(|tenant| tenant.id().clone()).collect();
+        let tenants = tenants(keys);
         let Some(tenant) = tenants.get(cursor.tenant % tenants.len().max(1)) else {
             return Ok(Vec::new());
         };
@@ -68,7 +109,10 @@ impl Vault {
         // A scan may end early by its bytes; only one that finds nothing is at the end.
         match rows.last() {
             Some((key, _)) => cursor.after = Some(key.bytes().to_vec()),
-            None => *cursor = Cursor { tenant: cursor.tenant.wrapping_add(1) % tenants.len(), after: None },
+            None => {
+                cursor.tenant = cursor.tenant.wrapping_add(1) % tenants.len();
+                cursor.after = None;
+            }
         }
         let (mac, vault_id) = (keys.keyring.row_mac(), keys.keyring.vault_id());
         let expired = |(key, row): (Key, Row)| {
@@ -88,5 +132,155 @@ impl Vault {
         self.store()
             .scan(space, tenant, after, SCAN_ROWS_MAX)
             .map_err(|_| Error::Unavailable(Unavailable::Store))
+    }
+}
+
+/// Every tenant that has keys: one that left the policy still has its rows.
+fn tenants(keys: &Keys) -> Vec<TenantId> {
+    let with_keys: BTreeSet<_> = keys.keyring.inventory().into_iter().map(|(tenant, ..)| tenant).collect();
+    with_keys.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests may stop loudly")]
+
+    use std::sync::Arc;
+
+    use super::super::tests::{Bench, Blind, POLICY, VISA, tokenize};
+    use super::*;
+    use crate::limits::{SCAN_BYTES_MAX, STRANGER_ENTRIES_PER_MINUTE};
+    use crate::policy::Policy;
+    use crate::store::memory::MemoryStore;
+    use crate::vault::Request;
+
+    const HOUR: u64 = 60 * 60;
+    const DAY: u64 = 24 * HOUR;
+
+    /// Sweeps until two rounds in a row find nothing: the first may only have come to an end.
+    fn sweep_all(bench: &mut Bench) -> usize {
+        let (mut swept, mut idle) = (0, 0);
+        while idle < 8 {
+            let step = bench.vault.sweep(bench.now, &mut bench.entropy).unwrap();
+            idle = if step == 0 { idle + 1 } else { 0 };
+            swept += step;
+        }
+        swept
+    }
+
+    fn rows(bench: &Bench, space: Space) -> usize {
+        bench.store.image().into_keys().filter(|key| key.space() == space).count()
+    }
+
+    /// Without the tenant `indexed` and its principals.
+    fn smaller_policy() -> Arc<Policy> {
+        let (kept, _) = POLICY.split_once("[[principal]]\nid = \"other-billing\"").unwrap();
+        let indexed = kept.find("[[tenant]]\nid = \"indexed\"").unwrap()..kept.find("[[purpose]]").unwrap();
+        Arc::new(Policy::parse(&kept.replace(&kept[indexed], "")).unwrap())
+    }
+
+    #[test]
+    fn quota_rows_of_strangers_leave_when_their_window_can_count_no_more() {
+        let mut bench = Bench::new();
+        let calls = STRANGER_ENTRIES_PER_MINUTE + 10;
+        for stranger in ["stranger-1", "stranger-2"] {
+            for _ in 0..calls {
+                drop(bench.call(stranger, Request::Status));
+            }
+        }
+        assert_eq!(rows(&bench, Space::Quota), 2);
+        // The clock may still go back an hour, and must then find the limit used up.
+        bench.now = bench.now.plus_seconds(HOUR);
+        assert_eq!((sweep_all(&mut bench), rows(&bench, Space::Quota)), (0, 2));
+        let mark = bench.entries().len();
+        bench.now = bench.now.plus_seconds(60);
+        assert_eq!((sweep_all(&mut bench), rows(&bench, Space::Quota)), (2, 0));
+        let entered: Vec<_> = bench.entries().split_off(mark);
+        let summaries: Vec<_> = entered.iter().filter(|entry| entry.action == Action::QuotaSummary).collect();
+        assert_eq!(summaries.len(), 2);
+        for summary in summaries {
+            assert!(matches!(summary.actor, Actor::Unknown { .. }), "{:?}", summary.actor);
+            assert_eq!(summary.count, 9, "of ten refusals one has its own entry");
+        }
+        assert_eq!(entered.last().map(|entry| (entry.action, entry.count)), Some((Action::Sweep, 2)));
+    }
+
+    #[test]
+    fn rows_of_tenants_and_principals_that_left_the_policy_are_swept() {
+        let mut bench = Bench::new();
+        let token = bench.tokenize("indexed-checkout", VISA).unwrap();
+        bench.call("indexed-checkout", tokenize(VISA, Some("order-1"))).into_result().unwrap();
+        let kept = bench.tokenize("checkout", VISA).unwrap();
+        for _ in 0..5 {
+            let _ = bench.tokenize("indexed-checkout", VISA);
+        }
+        bench.detokenize("billing", kept, "settlement").unwrap();
+        bench.vault.load_policy(smaller_policy(), bench.now, &mut bench.entropy).unwrap();
+        assert!(bench.detokenize("other-billing", token, "settlement").is_err());
+        let before =
+            (rows(&bench, Space::Quota), rows(&bench, Space::Idempotency), rows(&bench, Space::Seen));
+        assert!(before.0 >= 4 && before.1 == 1 && before.2 == 1, "{before:?}");
+        bench.now = bench.now.plus_seconds(2 * DAY);
+        sweep_all(&mut bench);
+        let after = (rows(&bench, Space::Quota), rows(&bench, Space::Idempotency), rows(&bench, Space::Seen));
+        assert_eq!(after, (0, 0, 0));
+        let entries = bench.entries();
+        let summary = entries.iter().find(|entry| entry.action == Action::QuotaSummary).unwrap();
+        // Two calls of five were beyond the limit, the first of them has its own entry.
+        assert_eq!((summary.actor.clone(), summary.count), (principal("indexed-checkout"), 1));
+        assert_eq!(rows(&bench, Space::Record), 2, "only what counts no more leaves");
+    }
+
+    fn principal(name: &str) -> Actor {
+        Actor::Principal(crate::data::PrincipalId::parse(name).unwrap())
+    }
+
+    /// Rows that stay stand in front of those that go: whoever took a short scan for the last would never
+    /// come to them.
+    #[test]
+    fn a_sweep_goes_on_where_a_scan_ended_early() {
+        let store = Arc::new(MemoryStore::new());
+        let mut bench = Bench::over(store.clone(), Arc::new(Blind { rows_max: 2, ..Blind::of(&store) }));
+        let remember = |bench: &mut Bench, n: usize| {
+            bench.call("checkout", tokenize(VISA, Some(&format!("order-{n}")))).into_result().unwrap();
+        };
+        for n in 3..9 {
+            remember(&mut bench, n);
+            drop(bench.call(&format!("stranger-{n}"), Request::Status));
+        }
+        bench.now = bench.now.plus_seconds(2 * DAY);
+        (0..3).for_each(|n| remember(&mut bench, n));
+        for principal in ["auditor", "billing"] {
+            drop(bench.call(principal, Request::Status));
+        }
+        assert_eq!((rows(&bench, Space::Idempotency), rows(&bench, Space::Quota)), (9, 9));
+        sweep_all(&mut bench);
+        assert_eq!((rows(&bench, Space::Idempotency), rows(&bench, Space::Quota)), (3, 3));
+    }
+
+    #[test]
+    fn a_sweep_goes_on_where_a_scan_ended_by_its_bytes() {
+        let mut bench = Bench::new();
+        bench.call("checkout", tokenize(VISA, Some("order"))).into_result().unwrap();
+        let image = bench.store.image();
+        let (small, row) = image.into_iter().find(|(key, _)| key.space() == Space::Idempotency).unwrap();
+        let tenant = TenantId::parse("shop").unwrap();
+        bench.now = bench.now.plus_seconds(2 * DAY);
+        let later = bench.now.plus_seconds(DAY);
+        for (n, ends) in [(1, later), (2, later), (3, later), (4, bench.now)] {
+            let key = Key::new(Space::Idempotency, Some(&tenant), &[small.bytes(), &[n]].concat());
+            let keys = bench.vault.keys();
+            let (mac, vault_id) = (keys.keyring.row_mac(), keys.keyring.vault_id());
+            let mut value = rows::unguard(mac, vault_id, &small, &row.value).unwrap().to_vec();
+            value[..8].copy_from_slice(&ends.micros().to_be_bytes());
+            value.resize(SCAN_BYTES_MAX / 2 - 100, 0); // as that of a batch which is far too large
+            let value = rows::guarded(mac, vault_id, &key, &value);
+            drop(keys);
+            bench.store.danger_set(key, Some(Row { version: 1, value }));
+        }
+        sweep_all(&mut bench);
+        let left: Vec<Key> = bench.store.image().into_keys().collect();
+        let left = left.iter().filter(|key| key.space() == Space::Idempotency);
+        assert_eq!(left.map(|key| key.bytes()[small.bytes().len()]).collect::<Vec<_>>(), [1, 2, 3]);
     }
 }

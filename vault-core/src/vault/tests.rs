@@ -20,7 +20,7 @@ use crate::policy::{Identity, Policy};
 use crate::store::memory::{Injected, MemoryStore};
 use crate::store::{Commit, Fault, Key, Row, Space, Store, Writes};
 
-const POLICY: &str = r#"
+pub(super) const POLICY: &str = r#"
 [[tenant]]
 id = "shop"
 classes = ["pan", "ssn"]
@@ -105,23 +105,23 @@ role = "auditor"
 rights = ["audit-read", "prove", "status"]
 "#;
 
-const VISA: &[u8] = b"4111111111111111";
+pub(super) const VISA: &[u8] = b"4111111111111111";
 
-struct Bench {
-    store: Arc<MemoryStore>,
-    vault: Vault,
-    entropy: SeededEntropy,
-    now: Timestamp,
+pub(super) struct Bench {
+    pub(super) store: Arc<MemoryStore>,
+    pub(super) vault: Vault,
+    pub(super) entropy: SeededEntropy,
+    pub(super) now: Timestamp,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let store = Arc::new(MemoryStore::new());
         Self::over(store.clone(), store)
     }
 
     /// A vault that sees `store` through `shared`.
-    fn over(store: Arc<MemoryStore>, shared: Arc<dyn Store>) -> Self {
+    pub(super) fn over(store: Arc<MemoryStore>, shared: Arc<dyn Store>) -> Self {
         let mut entropy = SeededEntropy::new(7);
         let now = Timestamp::from_seconds(1_800_000_000);
         let keyring = Keyring::create(Environment::parse("test").unwrap(), &mut entropy, now).unwrap();
@@ -135,16 +135,16 @@ impl Bench {
         self.vault.prepare(&identity(who), request, self.now, &mut self.entropy)
     }
 
-    fn call(&mut self, who: &str, request: Request) -> Outcome {
+    pub(super) fn call(&mut self, who: &str, request: Request) -> Outcome {
         let call = self.prepare(who, request);
         self.vault.commit(&[call], &mut self.entropy).pop().unwrap()
     }
 
-    fn tokenize(&mut self, who: &str, pan: &[u8]) -> Result<Token, Error> {
+    pub(super) fn tokenize(&mut self, who: &str, pan: &[u8]) -> Result<Token, Error> {
         only(self.call(who, tokenize(pan, None)))
     }
 
-    fn detokenize(&mut self, who: &str, token: Token, purpose: &str) -> Result<Vec<u8>, Error> {
+    pub(super) fn detokenize(&mut self, who: &str, token: Token, purpose: &str) -> Result<Vec<u8>, Error> {
         let outcome = self.call(who, detokenize(token, purpose));
         match outcome.into_result()? {
             Reply::Detokenized(mut released) => {
@@ -154,7 +154,7 @@ impl Bench {
         }
     }
 
-    fn entries(&self) -> Vec<Entry> {
+    pub(super) fn entries(&self) -> Vec<Entry> {
         let head = self.vault.tree_head();
         let mut entries = Vec::new();
         while (entries.len() as u64) < head.size {
@@ -181,7 +181,7 @@ fn item(value: Value) -> Result<NewValue, Invalid> {
     Ok(NewValue { value, purposes: Purposes::unrestricted(), reference: None })
 }
 
-fn tokenize(pan: &[u8], key: Option<&str>) -> Request {
+pub(super) fn tokenize(pan: &[u8], key: Option<&str>) -> Request {
     let idempotency_key = key.map(|key| CallerText::parse(key).unwrap());
     Request::Tokenize { items: vec![item(card(pan))], idempotency_key, batch: false }
 }
@@ -331,7 +331,8 @@ fn distinct_tokens_a_day_are_counted_and_repeats_are_free() {
     assert!(matches!(refused, Err(Error::Exhausted(Exhausted::Quota { .. }))));
     bench.now = bench.now.plus_seconds(24 * 60 * 60);
     bench.detokenize("billing", tokens[3], "settlement").unwrap();
-    assert_eq!(bench.vault.sweep(bench.now, &mut bench.entropy).unwrap(), 3, "a row for each commit");
+    // A row for each commit of yesterday's tokens, and the minute in which checkout called.
+    assert_eq!(bench.vault.sweep(bench.now, &mut bench.entropy).unwrap(), 3 + 1);
     assert_eq!(bench.last().action, Action::Sweep);
 }
 
@@ -506,6 +507,19 @@ fn an_unknown_outcome_suspends_until_the_head_tells() {
 }
 
 #[test]
+fn while_there_is_no_room_for_a_commit_the_vault_stays_suspended() {
+    let mut bench = Bench::new();
+    bench.store.set_space_low(true);
+    assert_eq!(bench.tokenize("checkout", VISA), Err(Error::Unavailable(Unavailable::Store)));
+    for _ in 0..3 {
+        assert_eq!(bench.vault.resume(), Health::Suspended);
+    }
+    bench.store.set_space_low(false);
+    assert_eq!(bench.vault.resume(), Health::Serving);
+    bench.tokenize("checkout", VISA).unwrap();
+}
+
+#[test]
 fn a_vault_that_must_seal_answers_nothing() {
     let mut bench = Bench::new();
     bench.vault.must_seal(&mut bench.vault.lane());
@@ -543,14 +557,14 @@ fn check_reads_on_where_a_scan_ends_early_and_knows_tenants_that_left_the_policy
 
 /// A store that scans one row but does not find it by its key, as an engine with a damaged filter, and whose
 /// scans end early.
-struct Blind {
-    store: Arc<MemoryStore>,
-    unseen: Mutex<Option<Key>>,
-    rows_max: usize,
+pub(super) struct Blind {
+    pub(super) store: Arc<MemoryStore>,
+    pub(super) unseen: Mutex<Option<Key>>,
+    pub(super) rows_max: usize,
 }
 
 impl Blind {
-    fn of(store: &Arc<MemoryStore>) -> Self {
+    pub(super) fn of(store: &Arc<MemoryStore>) -> Self {
         Self { store: Arc::clone(store), unseen: Mutex::new(None), rows_max: usize::MAX }
     }
 }

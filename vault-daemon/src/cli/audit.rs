@@ -9,7 +9,7 @@ use vault_core::audit::{Held, Receipt, VerifierKey, verify_export};
 use vault_daemon::clock::SystemClock;
 use vault_daemon::daemon::Site;
 
-use super::{Done, WithCredential};
+use super::{Done, WithCredential, close};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -60,8 +60,7 @@ fn export(options: &Export) -> Done {
     out.flush()?;
     out.get_ref().sync_all()?;
     println!("{} entries written to {}", head.size, options.out.display());
-    vault.seal();
-    Ok(())
+    close(vault)
 }
 
 fn verify(options: &Verify) -> Done {

@@ -17,7 +17,7 @@ use vault_daemon::daemon::{Site, own_identity};
 
 use super::serve::refuse_dev;
 use super::shares::{Custodian, custodian, deliver};
-use super::{Done, Passphrase, WithConfig, WithCredential, passphrase};
+use super::{Done, Passphrase, WithConfig, WithCredential, close, passphrase};
 
 /// OWASP's and RFC 9106's second choice, four times the compiled-in floor in memory: about a second.
 const SEAL_COST: Params = Params { memory_kib: 256 * 1024, passes: 4, lanes: 1 };
@@ -92,8 +92,11 @@ pub(super) fn init(options: &Init) -> Done {
             println!("vault {} of environment {} created", vault.vault_id(), vault.environment());
             let key = VerifierKey::new(vault.origin().clone(), vault.verifying_key());
             println!("verifier key of its log: {key}");
-            vault.seal();
-            Ok(())
+            // A vault is there now, and its shares count, whatever becomes of this entry.
+            close(vault).or_else(|problem| {
+                eprintln!("vaultd: {problem}");
+                Ok(())
+            })
         },
     )
 }
@@ -156,7 +159,7 @@ pub(super) fn check(options: &WithCredential) -> Done {
     let (config, given) = options.load()?;
     let vault = Site::open(&config)?.unseal(given.credential(), &SystemClock)?;
     let report = vault.check(SystemClock.now(), &mut SystemEntropy::new());
-    vault.seal();
+    close(vault)?;
     let report = report?;
     println!(
         "{} entries, {} records and {} index rows read",
@@ -181,17 +184,13 @@ pub(super) fn anchor(command: &AnchorCommand) -> Done {
     let (now, mut entropy) = (SystemClock.now(), SystemEntropy::new());
     match site.sealed.accept_anchor(given.credential(), &accepted, site.policy, now, &mut entropy) {
         Ok((vault, gap)) => {
-            vault.seal();
+            close(vault)?;
             println!("accepted: {gap}");
             Ok(())
         }
         Err(AcceptError::Unstated(gap)) => {
-            let (size, generation) = (gap.log_size, gap.keyring_generation);
-            Err(format!(
-                "nothing was changed: {gap}\n\
-                 to accept exactly this: --size {size} --keyring-generation {generation}"
-            )
-            .into())
+            let stated = format!("--size {} --keyring-generation {}", gap.log_size, gap.keyring_generation);
+            Err(format!("nothing was changed: {gap}\nto accept exactly this: {stated}").into())
         }
         Err(AcceptError::Unseal(problem)) => Err(problem.into()),
     }

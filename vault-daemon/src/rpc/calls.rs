@@ -31,7 +31,7 @@ pub struct Calls {
     pub(super) custody: Arc<Custody>,
     pub(super) lane: Arc<Lane>,
     desk: Desk<Waiting, Answer>,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     deadlines: Deadlines,
 }
 

@@ -2,11 +2,12 @@
 
 use tonic::{Request, Response, Status};
 use vault_core::audit::Action;
+use vault_core::data::CallerText;
 use vault_core::error::{CeremonyFault, Error, Exhausted, Invalid, State};
 use vault_core::keys::Share;
 use vault_core::limits::{PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN};
 use vault_core::policy::{Identity, Right};
-use vault_core::vault::{CeremonyView, Request as Ask};
+use vault_core::vault::{CeremonyView, Closing, Forbidden, Request as Ask};
 use vault_proto::v1 as wire;
 use vault_proto::v1::ceremony;
 use vault_proto::v1::custody_server::Custody as CustodyService;
@@ -107,22 +108,49 @@ impl Calls {
                 entered => return entered.map_err(Refusal::from).and_then(|_| self.vault_status()),
             }
         }
-        let custody = self.custody.clone();
-        // Argon2id takes a core's whole attention for a while: not this runtime's.
-        let unsealed = tokio::task::spawn_blocking(move || custody.unseal(&passphrase, &caller));
-        unsealed.await.map_err(|_| Error::Bug)??;
+        self.changed(&caller, move |custody, who| custody.unseal(&passphrase, who)).await?;
         self.vault_status()
     }
 
     async fn sealed(&self, request: Request<wire::SealRequest>) -> Result<wire::VaultStatus, Refusal> {
-        let ask = |message: wire::SealRequest| {
-            let reason = values::text(&message.reason)?.ok_or(Invalid::FieldMissing)?;
-            Ok(Ask::Seal { reason: Some(reason) })
+        let closing = if self.custody.standing() == Standing::Suspended {
+            self.asked_while_suspended(&request).await?
+        } else {
+            self.entered(request, |message| Ok(Ask::Seal { reason: Some(reason(&message)?) })).await?;
+            Closing::Entered
         };
-        self.entered(request, ask).await?;
         let (custody, lane) = (self.custody.clone(), self.lane.clone());
-        tokio::task::spawn_blocking(move || custody.seal(&lane)).await.map_err(|_| Error::Bug)?;
+        let sealing = tokio::task::spawn_blocking(move || custody.seal(&lane, &closing));
+        if !sealing.await.map_err(|_| Error::Bug)? {
+            self.metrics.alarm();
+        }
         self.vault_status()
+    }
+
+    /// The answer to a caller without the right, while there is no log to write: counted, and written to the
+    /// journal where it is due.
+    async fn denied(&self, what: Forbidden, caller: &Identity) -> Refusal {
+        let call = self.custody.deny(what, caller);
+        let answer = call.error.clone().into();
+        if call.is_due() {
+            let custody = self.custody.clone();
+            let written = tokio::task::spawn_blocking(move || custody.write_denied(&call)).await;
+            if !matches!(written, Ok(Ok(()))) {
+                self.metrics.alarm();
+                tracing::error!(event = "journal_unwritten", "a denied call is not in the unseal journal");
+            }
+        }
+        answer
+    }
+
+    /// Sealing a vault whose store is away: decided as ever; the log hears of it at the next unsealing.
+    async fn asked_while_suspended(&self, request: &Request<wire::SealRequest>) -> Result<Closing, Refusal> {
+        let who = caller(request)?;
+        let reason = reason(request.get_ref())?;
+        match self.custody.decide(&who, Right::Seal) {
+            Ok(()) => Ok(Closing::Asked { who, reason }),
+            Err(_) => Err(self.denied(Forbidden::Seal, &who).await),
+        }
     }
 
     /// A step of a ceremony. On a vault that is not sealed it is decided, entered and refused as any other
@@ -141,9 +169,30 @@ impl Calls {
                 entered => return Err(entered.err().unwrap_or(Error::Bug).into()),
             }
         }
-        let custody = self.custody.clone();
-        let taken = tokio::task::spawn_blocking(move || take(&custody, &caller, &message));
-        Ok(taken.await.map_err(|_| Error::Bug)??)
+        self.changed(&caller, move |custody, who| take(custody, who, &message)).await
+    }
+
+    /// Changes the state of a vault that is sealed, for whom policy lets. Whoever it does not let comes
+    /// neither to the lock of custodians nor to a thread of its own.
+    async fn changed<T: Send + 'static>(
+        &self,
+        caller: &Identity,
+        change: impl FnOnce(&Custody, &Identity) -> Result<T, UnsealRefused> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let changed = match self.custody.decide(caller, Right::Unseal) {
+            Err(_) => Err(UnsealRefused::Denied),
+            Ok(()) => {
+                let (custody, who) = (self.custody.clone(), caller.clone());
+                // Argon2id takes a core's whole attention for a while: not this runtime's.
+                let changed = tokio::task::spawn_blocking(move || change(&custody, &who)).await;
+                changed.unwrap_or(Err(UnsealRefused::Bug))
+            }
+        };
+        match changed {
+            Ok(changed) => Ok(changed),
+            Err(UnsealRefused::Denied) => Err(self.denied(Forbidden::Unseal, caller).await),
+            Err(refused) => Err(refused.into()),
+        }
     }
 
     fn vault_status(&self) -> Result<wire::VaultStatus, Refusal> {
@@ -160,8 +209,9 @@ impl Calls {
             seal_kind: facts.seal_kind.to_owned(),
             seal_note: facts.seal_note.to_owned(),
             keyring_generation: facts.keyring_generation,
-            log_origin: facts.log_origin.unwrap_or_default(),
+            log_origin: facts.log_origin,
             log_size: facts.log_size.unwrap_or_default(),
+            anchored_log_size: facts.anchored_log_size.unwrap_or_default(),
             log_verifier_key: facts.log_verifier_key.unwrap_or_default(),
             store_kind: facts.store_kind.to_owned(),
             shares_needed: facts.shares_needed.into(),
@@ -189,10 +239,14 @@ impl From<UnsealRefused> for Refusal {
     fn from(refused: UnsealRefused) -> Self {
         match refused {
             UnsealRefused::Busy => Error::Exhausted(Exhausted::Busy).into(),
-            UnsealRefused::Denied(error) => error.into(),
+            UnsealRefused::Denied => Error::Denied.into(),
             UnsealRefused::Ceremony(fault) => Error::Ceremony(fault).into(),
-            UnsealRefused::Entropy(_) => Error::Bug.into(),
+            UnsealRefused::Entropy(_) | UnsealRefused::Bug => Error::Bug.into(),
             UnsealRefused::Vault(error) => error.into(),
         }
     }
+}
+
+fn reason(message: &wire::SealRequest) -> Result<CallerText, Invalid> {
+    values::text(&message.reason)?.ok_or(Invalid::FieldMissing)
 }

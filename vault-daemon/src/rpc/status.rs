@@ -108,6 +108,7 @@ fn why_sealed(error: &UnsealError) -> (Code, &'static str) {
         UnsealError::Keyring(_) => (Code::FailedPrecondition, "KEYRING_UNUSABLE"),
         UnsealError::OldKeyring { .. } => (Code::FailedPrecondition, "KEYRING_OLD"),
         UnsealError::Anchor(_) => (Code::FailedPrecondition, "ANCHOR_UNUSABLE"),
+        UnsealError::Journal(_) => (Code::FailedPrecondition, "JOURNAL_UNUSABLE"),
         UnsealError::RolledBack { .. } => (Code::FailedPrecondition, "ROLLED_BACK"),
         UnsealError::OtherOrigin => (Code::FailedPrecondition, "OTHER_ORIGIN"),
         UnsealError::TenantChoice => (Code::FailedPrecondition, "TENANT_CHOICE"),

@@ -24,6 +24,9 @@ pub(super) fn record(status: VaultStatus) -> Record {
         State::Unsealed => "unsealed",
         State::Suspended => "suspended",
     };
+    // A sealed vault has no log to count.
+    let sealed = status.state() == State::Sealed;
+    let anchored = Some(status.anchored_log_size).filter(|size| sealed && *size > 0);
     let needed = if status.shares_needed == 0 { String::new() } else { status.shares_needed.to_string() };
     let ceremony = status.ceremony.unwrap_or_default();
     Record::new()
@@ -38,7 +41,8 @@ pub(super) fn record(status: VaultStatus) -> Record {
         .text("shares_given", custody::given(&ceremony))
         .count("keyring_generation", status.keyring_generation)
         .text("log_origin", status.log_origin)
-        .count("log_size", status.log_size)
+        .known("log_size", Some(status.log_size).filter(|_| !sealed), "unknown (sealed)")
+        .known("anchored_log_size", anchored, "")
         .text("log_verifier_key", status.log_verifier_key)
         .text("store_kind", status.store_kind)
 }

@@ -189,7 +189,8 @@ fn codes_never_change() {
             (35, "anchor-accepted"),
             (36, "quota-summary"),
             (37, "log-opened"),
-            (38, "log-closed"),
+            (39, "stop"),
+            (40, "self-seal"),
             (48, "ceremony-begun"),
             (49, "share-given"),
             (50, "ceremony-cancelled"),
@@ -220,6 +221,7 @@ fn codes_never_change() {
             (24, "BUG"),
             (32, "WRONG_PASSPHRASE"),
             (33, "KEYRING_UNUSABLE"),
+            (34, "UNSETTLED"),
         ]
     );
     assert_eq!(Outcome::Invalid(Invalid::PanLuhn).code(), [19, 2]);
