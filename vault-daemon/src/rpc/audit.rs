@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use prost::Message as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tonic::{Request, Response, Status};
 use vault_core::audit::{Actor, Entry, LeafHash, LoggedEntry};
 use vault_core::crypto::RecordState;
-use vault_core::error::{Error, Invalid};
+use vault_core::error::{Error, Exhausted, Invalid};
 use vault_core::limits::MESSAGE_BYTES_MAX;
 use vault_core::policy::Grant;
 use vault_core::vault::{LogListing, Reply, Request as Ask, Vault};
 use vault_proto::v1 as wire;
 use vault_proto::v1::audit_server::Audit;
+
+use crate::limits::LOG_READS_MAX;
 
 use super::calls::Calls;
 use super::status::Refusal;
@@ -38,10 +41,11 @@ impl Calls {
         request: Request<wire::ListEntriesRequest>,
     ) -> Result<wire::ListEntriesResponse, Refusal> {
         let (from, size) = (request.get_ref().start_index, request.get_ref().page_size);
+        let turn = turn()?;
         let (vault, grant) = self.granted(request, Ask::ReadLog).await?;
         let limit = if size == 0 { PAGE_SIZE } else { usize::try_from(size).unwrap_or(usize::MAX) };
         let origin = vault.origin().as_str().to_owned();
-        let listing = reading(move || vault.entries(&grant, from, limit)).await?;
+        let listing = reading(turn, move || vault.entries(&grant, from, limit)).await?;
         let log_size = listing.size;
         let (entries, next_index) = page(listing);
         Ok(wire::ListEntriesResponse { entries, next_index, log_size, origin })
@@ -62,8 +66,9 @@ impl Calls {
         let index = request.get_ref().index;
         let leaf = LeafHash::try_from(request.get_ref().leaf_hash.as_slice())
             .map_err(|_| Invalid::LeafHashMismatch)?;
+        let turn = turn()?;
         let (vault, grant) = self.granted(request, Ask::Prove).await?;
-        let proof = reading(move || vault.prove_inclusion(&grant, index, &leaf)).await?;
+        let proof = reading(turn, move || vault.prove_inclusion(&grant, index, &leaf)).await?;
         let hashes = proof.hashes.iter().map(|hash| hash.to_vec()).collect();
         Ok(wire::ProveInclusionResponse { hashes, checkpoint: proof.checkpoint })
     }
@@ -73,8 +78,9 @@ impl Calls {
         request: Request<wire::ProveConsistencyRequest>,
     ) -> Result<wire::ProveConsistencyResponse, Refusal> {
         let (from, to) = (request.get_ref().from_size, request.get_ref().to_size);
+        let turn = turn()?;
         let (vault, grant) = self.granted(request, Ask::Prove).await?;
-        let hashes = reading(move || vault.prove_consistency(&grant, from, to)).await?;
+        let hashes = reading(turn, move || vault.prove_consistency(&grant, from, to)).await?;
         Ok(wire::ProveConsistencyResponse { hashes: hashes.iter().map(|hash| hash.to_vec()).collect() })
     }
 }
@@ -110,11 +116,24 @@ impl Audit for Calls {
     }
 }
 
+/// A reading under way. Taken before anything is decided: who is told to come back has read nothing.
+static READS: Semaphore = Semaphore::const_new(LOG_READS_MAX);
+
+fn turn() -> Result<SemaphorePermit<'static>, Error> {
+    READS.try_acquire().map_err(|_| Error::Exhausted(Exhausted::Busy))
+}
+
 /// Reads the log on a thread that may wait for the store, so that this core goes on meanwhile.
 async fn reading<T: Send + 'static>(
+    turn: SemaphorePermit<'static>,
     read: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    tokio::task::spawn_blocking(read).await.unwrap_or(Err(Error::Bug))
+    // The turn lasts as long as the reading does, even where its caller has gone.
+    let reading = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        read()
+    });
+    reading.await.unwrap_or(Err(Error::Bug))
 }
 
 /// As many entries as one message holds, and where the next page begins.
