@@ -19,6 +19,7 @@ use vault_core::crypto::BulkEntropy;
 use vault_core::error::{Error, State};
 use vault_core::limits::COMMIT_ITEMS_MAX;
 use vault_core::vault::{Outcome, Prepared};
+use vault_guard::wipe_stack;
 
 use crate::answers::{Desks, Ticket};
 use crate::custody::Custody;
@@ -155,6 +156,7 @@ impl Committer {
         while let Some(taken) = self.queue.take() {
             let count = taken.len();
             self.answer(taken);
+            wipe_stack(); // values that were released
             self.queue.unanswered.fetch_sub(count, Ordering::AcqRel);
         }
     }

@@ -28,10 +28,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+use vault_guard::wipe_stack;
 
 use self::connection::{all_ended, draining};
 pub use self::counters::{Counters, Ending};
@@ -401,8 +402,9 @@ impl CoreSeed {
     }
 }
 
+/// A core that has nothing to do any more wipes what its last calls left on its stack.
 fn runtime() -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()
+    Builder::new_current_thread().enable_io().enable_time().on_thread_park(wipe_stack).build()
 }
 
 fn listen(runtime: &Runtime, address: SocketAddr) -> io::Result<TcpListener> {
