@@ -1,5 +1,10 @@
 //! What unsealing and sealing leave of the keys on the stack of the thread that did it.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may stop loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "tests may stop loudly"
+)]
 
 use std::fs::{self, File};
 use std::hint::black_box;
@@ -73,11 +78,15 @@ fn copies_below(address: usize, secrets: &[Vec<u8>]) -> usize {
     halves.map(|half| stack.windows(half.len()).filter(|found| *found == half).count()).sum()
 }
 
-/// Leaves a copy on the stack, as any work with a key does.
+/// Leaves copies on the stack, as any work with a key does; deep enough that looking for them does not
+/// overwrite them all.
 #[inline(never)]
 fn touch(secret: &[u8]) {
-    let copy: [u8; 28] = secret.try_into().unwrap();
-    black_box(&copy);
+    let mut deep = [0; 48 * 1024];
+    for copy in deep.chunks_exact_mut(4 * 1024).take(6) {
+        copy[..secret.len()].copy_from_slice(secret);
+    }
+    black_box(&mut deep);
 }
 
 #[inline(never)]
