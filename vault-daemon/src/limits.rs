@@ -27,8 +27,8 @@ pub const FILES_POLL: Duration = Duration::from_secs(10);
 /// Items of the lane that one identity may hold: a quarter, so that no client shuts the others out. Four full
 /// batches fit.
 pub const IDENTITY_LANE_ITEMS_MAX: usize = LANE_ITEMS_MAX / 4;
-/// Readings of the log at once, each on a thread of its own that may wait for the store. Beyond it callers are
-/// told `BUSY`, so that whoever seals or stops never waits for more than these.
+/// Readings of the log at once, each on a thread of its own that may wait for the store. Beyond it callers
+/// are told `BUSY`, so that whoever seals or stops never waits for more than these.
 pub const LOG_READS_MAX: usize = 16;
 /// Bytes of the configuration file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
