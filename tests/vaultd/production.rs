@@ -221,7 +221,7 @@ fn a_vault_is_made_opened_served_checked_and_verified() {
     serving.wait_for("/ready", "200");
     assert!(host.tokenize().expect(0).out.contains("tok_pan_"));
     // A second daemon on the same store does not start, and the first goes on.
-    assert!(host.vaultd(&["serve"], false).expect(1).err.contains("store.folder"));
+    assert!(host.vaultd(&["serve"], false).expect(1).err.contains("store: the store is unavailable"));
     host.tokenize().expect(0);
     let (code, log) = serving.stop();
     assert_eq!(code, Some(0), "{log}");
