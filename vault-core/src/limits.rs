@@ -44,6 +44,13 @@ pub const PRINCIPAL_RECIPIENTS_MAX: usize = 64;
 pub const IDENTITY_BYTES_MAX: usize = 2_048;
 /// Bytes of a keyring file: 256 tenants with 2 classes and 32 versions each stay below.
 pub const KEYRING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Days for which a key version encrypts: the longest originator usage period of SP 800-57 part 1, table 1.
+pub const KEY_ENCRYPTS_DAYS_MAX: u64 = 730;
+/// Days from its enabling within which a key version should be destroyed: three years more (same table).
+pub const KEY_DECRYPTS_DAYS_MAX: u64 = KEY_ENCRYPTS_DAYS_MAX + 3 * 365;
+/// Days after which the vault enables the next key version by itself: well within the period, since more
+/// data under one key is more lost with it.
+pub const KEY_ROTATED_AFTER_DAYS: u64 = 90;
 /// Shortest passphrase of a passphrase seal, bytes (NIST SP 800-63B-4: 15 for a single factor).
 pub const PASSPHRASE_BYTES_MIN: usize = 15;
 /// Longest passphrase, bytes: bounds what an unseal call can make the vault hash.
@@ -78,6 +85,10 @@ pub const LANE_ITEMS_MAX: usize = 16_384;
 /// Times a batch is planned again on fresh reads after a conflict.
 pub const CONFLICT_RETRIES_MAX: usize = 8;
 
+/// Idempotency rows and their traces that one commit erases; what is more goes with repeated calls.
+pub const ERASE_ROWS_MAX: usize = COMMIT_ROWS_MAX / 4;
+/// Records that one step of a rewrap looks at: at most some milliseconds of the lane.
+pub const REWRAP_ROWS_MAX: usize = 256;
 /// Seconds an idempotency key is kept.
 pub const IDEMPOTENCY_SECONDS: u64 = 24 * 60 * 60;
 /// Requests per minute that get an entry for a valid certificate without a principal.

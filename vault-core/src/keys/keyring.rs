@@ -1,16 +1,35 @@
 //! All keys of one vault, in memory and ready to use.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use super::state::KeyState;
 use super::token_tag::TokenTag;
 use crate::clock::Timestamp;
-use crate::crypto::{Entropy, EntropyFault, Key32, MacKey, RecordKey, SigningKey};
+use crate::crypto::{
+    Context, DecryptFailed, Entropy, EntropyFault, Envelope, Key32, MacKey, NONCE_BYTES, RecordHeader,
+    RecordKey, SigningKey,
+};
 use crate::data::{Class, Environment, TenantId, Token, VaultId};
+use crate::limits::{KEY_DECRYPTS_DAYS_MAX, KEY_ENCRYPTS_DAYS_MAX};
 
-/// The keys of one version of (tenant, class), ready to use. One deletion epoch: they live and die together.
+/// The keys of one version of (tenant, class), to decrypt and to look up with. One deletion epoch: they live
+/// and die together.
+///
+/// Nothing here encrypts: what a retired version could still be made to protect would end with it. Only
+/// [`EncryptingKeys`] do, and a keyring gives those of an enabled version alone.
+///
+/// ```compile_fail,E0599
+/// use vault_core::crypto::{Context, RecordHeader};
+/// use vault_core::keys::ClassKeys;
+///
+/// fn misuse(retired: &ClassKeys, context: &Context<'_>, header: RecordHeader) {
+///     retired.encrypt(context, header, [0; 24], b"");
+/// }
+/// ```
 pub struct ClassKeys {
     version: u32,
     data: RecordKey,
@@ -24,8 +43,21 @@ impl ClassKeys {
         self.version
     }
 
-    /// Encrypts and decrypts records.
-    pub const fn data(&self) -> &RecordKey {
+    /// Decrypts a record's padded value.
+    ///
+    /// # Errors
+    /// [`DecryptFailed`] unless these keys encrypted it under this context.
+    pub fn decrypt(
+        &self,
+        envelope: &Envelope,
+        context: &Context<'_>,
+    ) -> Result<Zeroizing<Vec<u8>>, DecryptFailed> {
+        envelope.decrypt(&self.data, context)
+    }
+
+    /// The data key itself, to compare in tests.
+    #[cfg(test)]
+    pub(super) const fn data(&self) -> &RecordKey {
         &self.data
     }
 
@@ -37,6 +69,34 @@ impl ClassKeys {
     /// Maps idempotency keys and bodies to their row.
     pub const fn idempotency(&self) -> &MacKey {
         &self.idempotency
+    }
+}
+
+/// The keys that encrypt new records of a tenant and class: those of its enabled version, within its
+/// cryptoperiod. They do all that [`ClassKeys`] do besides.
+#[derive(Clone, Copy)]
+pub struct EncryptingKeys<'k>(&'k ClassKeys);
+
+impl EncryptingKeys<'_> {
+    /// Encrypts a padded value. The header's key version becomes that of these keys; the nonce must be fresh
+    /// from an entropy source.
+    pub fn encrypt(
+        &self,
+        context: &Context<'_>,
+        header: RecordHeader,
+        nonce: [u8; NONCE_BYTES],
+        plaintext: &[u8],
+    ) -> Envelope {
+        let header = RecordHeader { key_version: self.version, ..header };
+        Envelope::encrypt(&self.0.data, context, header, nonce, plaintext)
+    }
+}
+
+impl Deref for EncryptingKeys<'_> {
+    type Target = ClassKeys;
+
+    fn deref(&self) -> &ClassKeys {
+        self.0
     }
 }
 
@@ -54,6 +114,14 @@ impl ClassMaterial {
             blind_index: Key32::generate(entropy)?,
             idempotency: Key32::generate(entropy)?,
         })
+    }
+
+    fn copied(&self) -> Self {
+        Self {
+            data: copied(&self.data),
+            blind_index: copied(&self.blind_index),
+            idempotency: copied(&self.idempotency),
+        }
     }
 
     fn ready(&self, version: u32) -> ClassKeys {
@@ -101,6 +169,16 @@ impl KeyVersion {
         Ok(Self { version, state, created_at: now, enabled_at, keys: Some((material, ready)) })
     }
 
+    fn copied(&self) -> Self {
+        let Self { version, state, created_at, enabled_at, .. } = *self;
+        let keys = self.material().map(|material| {
+            let material = material.copied();
+            let ready = material.ready(version);
+            (material, ready)
+        });
+        Self { version, state, created_at, enabled_at, keys }
+    }
+
     pub(super) const fn info(&self) -> KeyVersionInfo {
         let Self { version, state, created_at, enabled_at, .. } = *self;
         KeyVersionInfo { version, state, created_at, enabled_at }
@@ -128,6 +206,22 @@ pub struct KeyVersionInfo {
     pub enabled_at: Option<Timestamp>,
 }
 
+impl KeyVersionInfo {
+    /// When its period of encrypting ends (SP 800-57 part 1, originator usage): from then on it encrypts
+    /// nothing more, whatever its state. `None` while it is only introduced.
+    pub fn encrypts_until(&self) -> Option<Timestamp> {
+        self.enabled_at.map(|at| at.plus_seconds(KEY_ENCRYPTS_DAYS_MAX * DAY_SECONDS))
+    }
+
+    /// When its period of decrypting ends (recipient usage): by then it should be destroyed. It still
+    /// decrypts, since to lose data is no lesser evil.
+    pub fn decrypts_until(&self) -> Option<Timestamp> {
+        self.enabled_at.map(|at| at.plus_seconds(KEY_DECRYPTS_DAYS_MAX * DAY_SECONDS))
+    }
+}
+
+const DAY_SECONDS: u64 = 24 * 60 * 60;
+
 /// Why a key version did not change.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum KeyChangeError {
@@ -150,6 +244,21 @@ pub(super) struct VaultMaterial {
     pub(super) token_tag: Key32,
     pub(super) row_mac: Key32,
     pub(super) signing_seed: Key32,
+}
+
+impl VaultMaterial {
+    fn copied(&self) -> Self {
+        Self {
+            token_tag: copied(&self.token_tag),
+            row_mac: copied(&self.row_mac),
+            signing_seed: copied(&self.signing_seed),
+        }
+    }
+}
+
+/// A second copy of a key, wiped by itself. Only a keyring that is about to change needs one.
+fn copied(key: &Key32) -> Key32 {
+    Key32::from_bytes(Zeroizing::new(*key.expose()))
 }
 
 type Versions = Vec<KeyVersion>;
@@ -233,6 +342,21 @@ impl Keyring {
         self.created_at
     }
 
+    /// A copy with a change made to it. This keyring stays as it is, to be used until the copy is saved.
+    ///
+    /// # Errors
+    /// Those of `change`.
+    pub fn changed<T, E>(&self, change: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<(Self, T), E> {
+        let Self { environment, vault_id, generation, created_at, .. } = self;
+        let material = self.material.copied();
+        let mut next = Self::assemble(environment.clone(), *vault_id, *generation, *created_at, material);
+        for (tenant, class, versions) in self.stored() {
+            next.restore(tenant.clone(), class, versions.iter().map(KeyVersion::copied).collect());
+        }
+        let changed = change(&mut next)?;
+        Ok((next, changed))
+    }
+
     /// Gives a tenant keys of a class, version 1 and enabled, unless it has some. `true` when it had none:
     /// the generation is one higher then, and the keyring must be saved before the keys are used.
     ///
@@ -275,6 +399,24 @@ impl Keyring {
         versions.push(KeyVersion::generate(version, KeyState::Introduced, entropy, now)?);
         self.generation += 1;
         Ok(version)
+    }
+
+    /// As [`introduce`](Self::introduce), unless a version is introduced already. `true` when it was not.
+    ///
+    /// # Errors
+    /// [`KeyChangeError`]; nothing changed then.
+    pub fn ensure_next(
+        &mut self,
+        tenant: &TenantId,
+        class: Class,
+        entropy: &mut dyn Entropy,
+        now: Timestamp,
+    ) -> Result<bool, KeyChangeError> {
+        match self.introduce(tenant, class, entropy, now) {
+            Ok(_) => Ok(true),
+            Err(KeyChangeError::AlreadyIntroduced) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes the introduced version the one that encrypts; the one that did is decrypt-only from now on.
@@ -322,9 +464,12 @@ impl Keyring {
         self.generation += 1;
     }
 
-    /// The keys that encrypt new records of a tenant and class.
-    pub fn encrypting(&self, tenant: &TenantId, class: Class) -> Option<&ClassKeys> {
-        self.of(tenant, class).iter().rev().find(|key| key.state.encrypts())?.ready()
+    /// The keys that encrypt new records of a tenant and class at this time; `None` once their period is
+    /// over.
+    pub fn encrypting(&self, tenant: &TenantId, class: Class, now: Timestamp) -> Option<EncryptingKeys<'_>> {
+        let enabled = self.of(tenant, class).iter().rev().find(|key| key.state.encrypts())?;
+        let in_period = enabled.info().encrypts_until().is_some_and(|end| now < end);
+        enabled.ready().filter(|_| in_period).map(EncryptingKeys)
     }
 
     /// The keys of one version, to decrypt with: any state but destroyed.
@@ -450,9 +595,9 @@ mod tests {
     fn nobody_has_keys_of_others() {
         let (keyring, _) = keyring();
         let other = TenantId::parse("initech").unwrap();
-        assert!(keyring.encrypting(&acme(), Class::Pan).is_some());
-        assert!(keyring.encrypting(&acme(), Class::Ssn).is_none());
-        assert!(keyring.encrypting(&other, Class::Pan).is_none());
+        assert!(keyring.encrypting(&acme(), Class::Pan, NOW).is_some());
+        assert!(keyring.encrypting(&acme(), Class::Ssn, NOW).is_none());
+        assert!(keyring.encrypting(&other, Class::Pan, NOW).is_none());
         assert!(keyring.decrypting(&other, Class::Pan, 1).is_none());
         assert!(keyring.decrypting(&acme(), Class::Pan, 2).is_none());
         assert!(keyring.versions(&other, Class::Pan).is_empty());
@@ -461,16 +606,16 @@ mod tests {
     #[test]
     fn a_version_lives_from_introduced_to_destroyed() {
         let (mut keyring, mut entropy) = keyring();
-        let old = keyring.encrypting(&acme(), Class::Pan).unwrap().data().encrypt(&NONCE, b"", b"old");
+        let old = keyring.encrypting(&acme(), Class::Pan, NOW).unwrap().data().encrypt(&NONCE, b"", b"old");
 
         assert_eq!(keyring.introduce(&acme(), Class::Pan, &mut entropy, LATER), Ok(2));
         assert_eq!(states(&keyring), [(1, KeyState::Enabled), (2, KeyState::Introduced)]);
-        assert_eq!(keyring.encrypting(&acme(), Class::Pan).unwrap().version(), 1);
+        assert_eq!(keyring.encrypting(&acme(), Class::Pan, LATER).unwrap().version(), 1);
         assert_eq!(keyring.decrypting(&acme(), Class::Pan, 2).unwrap().version(), 2, "introduced decrypts");
 
         assert_eq!(keyring.enable(&acme(), Class::Pan, 2, LATER), Ok(()));
         assert_eq!(states(&keyring), [(1, KeyState::DecryptOnly), (2, KeyState::Enabled)]);
-        assert_eq!(keyring.encrypting(&acme(), Class::Pan).unwrap().version(), 2);
+        assert_eq!(keyring.encrypting(&acme(), Class::Pan, LATER).unwrap().version(), 2);
         let opened = keyring.decrypting(&acme(), Class::Pan, 1).unwrap().data().decrypt(&NONCE, b"", &old);
         assert_eq!(opened.unwrap().as_slice(), b"old");
 
@@ -498,6 +643,33 @@ mod tests {
         let stranger = TenantId::parse("initech").unwrap();
         assert_eq!(keyring.destroy(&stranger, pan, 1), Err(KeyChangeError::NoSuchVersion));
         assert_eq!(keyring.generation(), 5, "refusals change nothing");
+    }
+
+    #[test]
+    fn no_key_encrypts_beyond_its_period_but_it_decrypts() {
+        let (keyring, _) = keyring();
+        let [info] = keyring.versions(&acme(), Class::Pan)[..] else { panic!("one version") };
+        let end = info.encrypts_until().unwrap();
+        assert_eq!(end, NOW.plus_seconds(730 * 24 * 60 * 60), "two years, as SP 800-57 has it");
+        assert!(info.decrypts_until().unwrap() > end);
+        let last = Timestamp::from_micros(end.micros() - 1);
+        assert!(keyring.encrypting(&acme(), Class::Pan, last).is_some());
+        assert!(keyring.encrypting(&acme(), Class::Pan, end).is_none());
+        assert!(keyring.decrypting(&acme(), Class::Pan, 1).is_some());
+    }
+
+    #[test]
+    fn a_change_is_made_to_a_copy() {
+        let (keyring, mut entropy) = keyring();
+        let (mut changed, version) =
+            keyring.changed(|next| next.introduce(&acme(), Class::Pan, &mut entropy, LATER)).unwrap();
+        assert_eq!((version, changed.generation()), (2, 3));
+        assert_eq!((keyring.generation(), keyring.versions(&acme(), Class::Pan).len()), (2, 1));
+        // What the copy did not change is the same to the byte.
+        let old = super::super::body::encode(&keyring);
+        changed.classes.get_mut(&acme()).unwrap().get_mut(&Class::Pan).unwrap().pop();
+        assert_eq!(*super::super::body::encode(&changed), *old);
+        assert!(keyring.changed(|next| next.destroy(&acme(), Class::Pan, 1)).is_err());
     }
 
     #[test]

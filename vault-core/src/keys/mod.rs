@@ -30,7 +30,7 @@ pub use file::{KeyringFolder, OpenError, SaveError, SealDescription};
 pub use journal::{
     CeremonyId, CeremonyStep, JournalError, PendingAttempts, UnsealAttempt, UnsealJournal, UnsealOutcome,
 };
-pub use keyring::{ClassKeys, KeyChangeError, KeyVersionInfo, Keyring};
+pub use keyring::{ClassKeys, EncryptingKeys, KeyChangeError, KeyVersionInfo, Keyring};
 pub use root::RootKey;
 pub use seal::{Credential, Seal, SealKind};
 pub use share::{Deal, DealError, Share, ShareLabel, ShareSetId, ShareTextError};
