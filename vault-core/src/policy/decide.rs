@@ -21,7 +21,7 @@ pub struct Ask<'a> {
     pub purpose: Option<&'a str>,
     /// For whom, as the caller wrote it; required to detokenize, and only beside a purpose.
     pub recipient: Option<&'a str>,
-    /// The caller's own reference; required to detokenize.
+    /// The caller's own reference; required to detokenize and to erase.
     pub reference: Option<CallerText>,
 }
 
@@ -236,7 +236,7 @@ fn allowed<'p>(principal: &'p Principal, ask: &Ask<'_>) -> Result<Names<'p>, Bec
     }
     class_allowed(principal, ask)?;
     let names = names_allowed(principal, ask)?;
-    if ask.right == Right::Detokenize && ask.reference.is_none() {
+    if matches!(ask.right, Right::Detokenize | Right::Erase) && ask.reference.is_none() {
         return Err(Because::Reference);
     }
     Ok(names)

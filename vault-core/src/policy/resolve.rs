@@ -181,8 +181,9 @@ fn principal(
         return Err(place.error("id", Problem::ReservedName));
     }
     let identity = identity(place, table)?;
-    let role = Role::parse(place.required("role", &table.role)?)
-        .ok_or_else(|| place.error("role", Problem::NotOneOf("checkout, billing, auditor, custodian")))?;
+    let role = Role::parse(place.required("role", &table.role)?).ok_or_else(|| {
+        place.error("role", Problem::NotOneOf("checkout, billing, customer-service, auditor, custodian"))
+    })?;
     let tenant = one_tenant(place, table, role, policy)?;
     let rights = rights(place, table, role)?;
     let classes = principal_classes(place, table, rights, tenant.as_deref())?;

@@ -30,11 +30,15 @@ pub enum Right {
     Sweep = 12,
     /// Prove the store against the audit log. Only the vault itself, as background work.
     Check = 13,
+    /// Remove a value, its token and all that leads to it, for ever, under a reference.
+    Erase = 14,
+    /// Encrypt old records under the key of now. Only the vault itself, as background work.
+    Rewrap = 15,
 }
 
 impl Right {
     /// Every right, in the order of their codes.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Tokenize,
         Self::Detokenize,
         Self::View,
@@ -48,6 +52,8 @@ impl Right {
         Self::Seal,
         Self::Sweep,
         Self::Check,
+        Self::Erase,
+        Self::Rewrap,
     ];
 
     /// Its name in a policy file and in the audit log.
@@ -66,10 +72,12 @@ impl Right {
             Self::Seal => "seal",
             Self::Sweep => "sweep",
             Self::Check => "check",
+            Self::Erase => "erase",
+            Self::Rewrap => "rewrap",
         }
     }
 
-    /// The right of this name, the vault's own (`sweep`, `check`) included.
+    /// The right of this name, the vault's own (`sweep`, `check`, `rewrap`) included.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|right| right.as_str() == text)
     }
@@ -94,7 +102,8 @@ impl Rights {
         .with(Right::View)
         .with(Right::ViewBin)
         .with(Right::Compare)
-        .with(Right::FindByValue);
+        .with(Right::FindByValue)
+        .with(Right::Erase);
 
     /// This set and one right more.
     #[must_use]

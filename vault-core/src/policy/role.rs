@@ -9,6 +9,8 @@ pub enum Role {
     Checkout,
     /// A service that sends values on to those who must have them.
     Billing,
+    /// Who answers cardholders: confirms what they read out, erases what they ask to have erased.
+    CustomerService,
     /// Who reads the audit log and never a value.
     Auditor,
     /// Who opens and closes the vault and never sees a value.
@@ -19,13 +21,15 @@ pub enum Role {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 5] = [Self::Checkout, Self::Billing, Self::Auditor, Self::Custodian, Self::Vault];
+    pub const ALL: [Self; 6] =
+        [Self::Checkout, Self::Billing, Self::CustomerService, Self::Auditor, Self::Custodian, Self::Vault];
 
     /// Its name in a policy file.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Checkout => "checkout",
             Self::Billing => "billing",
+            Self::CustomerService => "customer-service",
             Self::Auditor => "auditor",
             Self::Custodian => "custodian",
             Self::Vault => "vault",
@@ -49,9 +53,12 @@ impl Role {
                 .with(Right::Compare)
                 .with(Right::FindByValue)
                 .with(Right::Prove),
+            Self::CustomerService => {
+                none.with(Right::View).with(Right::Compare).with(Right::Erase).with(Right::Prove)
+            }
             Self::Auditor => none.with(Right::AuditRead).with(Right::Prove).with(Right::Status),
             Self::Custodian => none.with(Right::Status).with(Right::Unseal).with(Right::Seal),
-            Self::Vault => none.with(Right::Sweep).with(Right::Check),
+            Self::Vault => none.with(Right::Sweep).with(Right::Check).with(Right::Rewrap),
         }
     }
 

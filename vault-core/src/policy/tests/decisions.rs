@@ -35,13 +35,18 @@ const ALLOWED: &str = "
    cards-only | view                                 | pan     | -                  | -            | - given
    cards-only | view                                 | pan     | dispute            | - acquirer   | - given
 
+   care       | view compare                         | pan ssn | -                  | -            | - given
+   care       | erase                                | pan ssn | -                  | -            | given
+   care       | prove                                | - pan ssn | -                | -            | - given
+
    auditor    | audit-read prove status              | -       | -                  | -            | - given
    custodian  | status unseal seal                   | -       | -                  | -            | - given
-   vault      | sweep check                          | - pan ssn | -                | -            | - given
+   vault      | sweep check rewrap                   | - pan ssn | -                | -            | - given
 ";
 
-const WHO: [&str; 7] = ["checkout", "billing", "cards-only", "auditor", "custodian", "vault", "stranger"];
-const RIGHTS: [&str; 13] = [
+const WHO: [&str; 8] =
+    ["checkout", "billing", "cards-only", "care", "auditor", "custodian", "vault", "stranger"];
+const RIGHTS: [&str; 15] = [
     "tokenize",
     "detokenize",
     "view",
@@ -55,6 +60,8 @@ const RIGHTS: [&str; 13] = [
     "seal",
     "sweep",
     "check",
+    "erase",
+    "rewrap",
 ];
 const CLASSES: [&str; 3] = ["-", "pan", "ssn"];
 /// Listed, known to the policy but listed by nobody, unknown, and not even a name.
@@ -217,7 +224,7 @@ fn each_right_alone_gives_only_itself() {
 
 fn one_right(role: &str, right: &str) -> String {
     let of_values =
-        ["tokenize", "detokenize", "view", "view-bin", "compare", "find-by-value"].contains(&right);
+        ["tokenize", "detokenize", "view", "view-bin", "compare", "find-by-value", "erase"].contains(&right);
     let classes = if of_values { "classes = ['pan']\npurposes = ['settlement']" } else { "" };
     let recipients = if right == "detokenize" { "recipients = ['acquirer']" } else { "" };
     let tables_without_principals = EVERY_ROLE.split("[[principal]]").next().unwrap();
@@ -256,7 +263,7 @@ fn the_vault_itself_can_return_no_value_and_no_certificate_leads_to_it() {
     let policy = every_role();
     let vault = policy.vault_itself();
     let rights: Vec<&str> = vault.rights().iter().map(Right::as_str).collect();
-    assert_eq!(rights, ["sweep", "check"]);
+    assert_eq!(rights, ["sweep", "check", "rewrap"]);
     assert_eq!((vault.role(), vault.identity(), vault.tenant()), (Role::Vault, None, &Scope::All));
     assert!(policy.principals().iter().all(|principal| principal.role() != Role::Vault));
 }

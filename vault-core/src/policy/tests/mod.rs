@@ -97,6 +97,14 @@ purposes = ["dispute"]
 recipients = ["acquirer"]
 
 [[principal]]
+id = "care"
+identity = "uri:spiffe://shop/care"
+tenant = "shop"
+role = "customer-service"
+rights = ["view", "compare", "erase", "prove"]
+classes = ["pan", "ssn"]
+
+[[principal]]
 id = "auditor"
 identity = "uri:spiffe://shop/auditor"
 tenant = "shop"
