@@ -189,6 +189,9 @@ pub enum State {
     /// The record is deactivated.
     #[error("the token is inactive")]
     TokenInactive,
+    /// The key that should encrypt is beyond its cryptoperiod, and its successor could not be enabled.
+    #[error("the key is beyond its cryptoperiod")]
+    KeyExpired,
 }
 
 /// Why a step of a ceremony was refused. [`CeremonyFault::reason`] is part of the API, the code part of
@@ -295,6 +298,7 @@ impl Error {
             Self::State(State::NoIndex) => "NO_INDEX",
             Self::State(State::TokenInactive) => "TOKEN_INACTIVE",
             Self::Ceremony(fault) => fault.reason(),
+            Self::State(State::KeyExpired) => "KEY_EXPIRED",
             Self::Unavailable(Unavailable::Store) => "STORE",
             Self::Unavailable(Unavailable::OutcomeUnknown) => "OUTCOME_UNKNOWN",
             Self::Corrupt => "CORRUPT",

@@ -66,6 +66,10 @@ actions! {
     Sweep = 12, "sweep";
     /// The vault proved its store against this log.
     Check = 13, "check";
+    /// A value, its token and all that led to it were removed.
+    Erase = 14, "erase";
+    /// The vault encrypted old records under the key of now, or proved that none is left.
+    Rewrap = 15, "rewrap";
     /// The vault was created.
     Init = 32, "init";
     /// An attempt to unseal failed; entered at the next unseal, with the time of the attempt.
@@ -82,6 +86,12 @@ actions! {
     Stop = 39, "stop";
     /// The vault found its integrity in doubt and wiped the keys.
     SelfSeal = 40, "self-seal";
+    /// A key version was drawn; it decrypts and does not encrypt yet.
+    KeyIntroduced = 41, "key-introduced";
+    /// A key version encrypts from now on; the one that did only decrypts.
+    KeyEnabled = 42, "key-enabled";
+    /// A key version was destroyed in every copy of the keyring.
+    KeyDestroyed = 43, "key-destroyed";
     /// A custodian began a ceremony; the note names it.
     CeremonyBegun = 48, "ceremony-begun";
     /// A custodian gave a share to a ceremony; the note names both.
@@ -113,6 +123,8 @@ impl Action {
             Right::Seal => Self::Seal,
             Right::Sweep => Self::Sweep,
             Right::Check => Self::Check,
+            Right::Erase => Self::Erase,
+            Right::Rewrap => Self::Rewrap,
         }
     }
 }
@@ -144,6 +156,8 @@ pub enum Outcome {
     NoIndex,
     /// The record is deactivated.
     TokenInactive,
+    /// The key that should encrypt is beyond its cryptoperiod.
+    KeyExpired,
     /// A stored row did not authenticate.
     Corrupt,
     /// A defect of the vault ended the request.
@@ -173,6 +187,7 @@ impl Outcome {
             Self::IdempotencyKeyReused => "IDEMPOTENCY_KEY_REUSED",
             Self::NoIndex => "NO_INDEX",
             Self::TokenInactive => "TOKEN_INACTIVE",
+            Self::KeyExpired => "KEY_EXPIRED",
             Self::Corrupt => "CORRUPT",
             Self::Bug => "BUG",
             Self::WrongPassphrase => "WRONG_PASSPHRASE",
@@ -199,6 +214,7 @@ impl Outcome {
             Error::State(State::NoIndex) => Self::NoIndex,
             Error::State(State::TokenInactive) => Self::TokenInactive,
             Error::Ceremony(fault) => Self::Ceremony(*fault),
+            Error::State(State::KeyExpired) => Self::KeyExpired,
             Error::Corrupt => Self::Corrupt,
             Error::Bug => Self::Bug,
             Error::Exhausted(Exhausted::Busy)
@@ -223,6 +239,7 @@ impl Outcome {
             Self::IdempotencyKeyReused => [20, 0],
             Self::NoIndex => [21, 0],
             Self::TokenInactive => [22, 0],
+            Self::KeyExpired => [25, 0],
             Self::Corrupt => [23, 0],
             Self::Bug => [24, 0],
             Self::WrongPassphrase => [32, 0],
@@ -249,6 +266,7 @@ impl Outcome {
             [20, 0] => Self::IdempotencyKeyReused,
             [21, 0] => Self::NoIndex,
             [22, 0] => Self::TokenInactive,
+            [25, 0] => Self::KeyExpired,
             [23, 0] => Self::Corrupt,
             [24, 0] => Self::Bug,
             [32, 0] => Self::WrongPassphrase,
