@@ -1,6 +1,6 @@
 //! A batch: calls planned one after another over one snapshot, then one commit.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use crate::error::{Error, State, Unavailable};
 use crate::limits::CONFLICT_RETRIES_MAX;
 use crate::store::{Commit, Fault, Key, Writes, rows};
 
+use super::erase::{self, Around};
 use super::open::{Health, Keys, Lane, Vault};
 use super::outcome::{Outcome, Reply};
 use super::overlay::Overlay;
@@ -26,6 +27,8 @@ pub(super) struct Planning<'a> {
     /// What is counted against the distinct tokens of a day; none where no call is.
     pub(super) counting: Option<Counting<'a>>,
     pub(super) entropy: &'a mut dyn Entropy,
+    /// What the records that this batch erases lead to; `None` where it erases nothing.
+    pub(super) around: Option<Around>,
     entries: Vec<(Vec<u8>, LeafHash)>,
 }
 
@@ -89,12 +92,19 @@ impl Vault {
         entropy: &mut dyn Entropy,
     ) -> Attempt {
         let keys = self.keys();
-        let mut wanted = wanted(calls, after_conflict);
+        let renewed = renewed(calls, &keys, entropy);
+        let calls: Vec<&Prepared> =
+            calls.iter().enumerate().map(|(at, call)| renewed.get(&at).unwrap_or(call)).collect();
+        let mut wanted = wanted(&calls, after_conflict);
         if after_conflict {
             wanted.push(lane.head_key.clone());
         }
-        let overlay = match Overlay::read(self.store(), wanted) {
-            Ok(overlay) => overlay,
+        let read = Overlay::read(self.store(), wanted).and_then(|mut overlay| {
+            let around = erase::read_around(&calls, &keys, self.store(), &mut overlay)?;
+            Ok((overlay, around))
+        });
+        let (overlay, around) = match read {
+            Ok(read) => read,
             Err(fault) => return self.read_fault(lane, &fault),
         };
         if after_conflict && overlay.value(&lane.head_key) != Ok(Some(lane.head.as_slice())) {
@@ -102,12 +112,13 @@ impl Vault {
             self.must_seal(lane);
             return Attempt::Fault(Error::State(State::Sealed));
         }
-        let day = match self.counted_day(&mut lane.seen, &keys, calls) {
+        let day = match self.counted_day(&mut lane.seen, &keys, &calls) {
             Ok(day) => day,
             Err(fault) => return self.read_fault(lane, &fault),
         };
         let mut planning = Planning::over(&keys, overlay, entropy);
         planning.counting = day.map(|day| Counting { day, seen: &lane.seen, fresh: ByScope::default() });
+        planning.around = around;
         let planned: Vec<Planned> = calls.iter().map(|call| planning.call(call)).collect();
         planning.flush_counters();
         planning.put_seen(&lane.log);
@@ -116,9 +127,9 @@ impl Vault {
     }
 
     /// The day that the tokens of these calls count against, if they count at all.
-    fn counted_day(&self, seen: &mut Seen, keys: &Keys, calls: &[Prepared]) -> Result<Option<u64>, Fault> {
+    fn counted_day(&self, seen: &mut Seen, keys: &Keys, calls: &[&Prepared]) -> Result<Option<u64>, Fault> {
         let counts =
-            |call: &&Prepared| matches!(call.work, Work::Detokenize(_)) && call.account.counts_tokens();
+            |call: &&&Prepared| matches!(call.work, Work::Detokenize(_)) && call.account.counts_tokens();
         let Some(today) = calls.iter().filter(counts).map(|call| call.at.day()).max() else {
             return Ok(None);
         };
@@ -207,8 +218,15 @@ fn refuse_all(calls: &[Prepared], error: &Error) -> Vec<Outcome> {
     calls.iter().map(|_| Outcome::unrecorded(error.clone())).collect()
 }
 
+/// The calls that were prepared before the keyring last changed, under the keys of now, by their place.
+fn renewed(calls: &[Prepared], keys: &Keys, entropy: &mut dyn Entropy) -> HashMap<usize, Prepared> {
+    let generation = keys.keyring.generation();
+    let stale = calls.iter().enumerate().filter(|(_, call)| call.generation != generation);
+    stale.filter_map(|(at, call)| Some((at, call.renewed(keys, entropy)?))).collect()
+}
+
 /// Every row that planning these calls reads; the counters of an account once for all of its calls.
-fn wanted(calls: &[Prepared], after_conflict: bool) -> Vec<Key> {
+fn wanted(calls: &[&Prepared], after_conflict: bool) -> Vec<Key> {
     let mut keys = Vec::with_capacity(calls.len());
     let mut accounts = HashSet::new();
     for call in calls {
@@ -229,6 +247,7 @@ impl Prepared {
             Work::View(call) => keys.extend(call.record.key.clone()),
             Work::Compare(call) => keys.extend(call.record.key.clone()),
             Work::Find(call) => keys.extend(call.index.iter().cloned()),
+            Work::Erase(call) => keys.extend(call.record.key.clone()),
             Work::Refused(_) | Work::Granted(_) => {}
         }
     }
@@ -236,7 +255,8 @@ impl Prepared {
 
 impl<'a> Planning<'a> {
     pub(super) fn over(keys: &'a Keys, overlay: Overlay, entropy: &'a mut dyn Entropy) -> Self {
-        Self { keys, overlay, counters: Counters::default(), counting: None, entropy, entries: Vec::new() }
+        let counters = Counters::default();
+        Self { keys, overlay, counters, counting: None, entropy, around: None, entries: Vec::new() }
     }
 
     pub(super) fn into_plan(self) -> Plan {
@@ -271,6 +291,7 @@ impl Planning<'_> {
             Work::View(work) => self.view(work, &call.draft),
             Work::Compare(work) => self.compare(work, &call.draft),
             Work::Find(work) => self.find(work, &call.draft),
+            Work::Erase(work) => self.erase(work, &call.draft),
             Work::Granted(grant) => {
                 // Entered before it is done: nobody reads the log, or seals, unseen.
                 let mut entry = call.draft.clone();

@@ -8,8 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::audit::{self, Action, Actor, Entry, Outcome as Recorded};
 use crate::clock::Timestamp;
-use crate::crypto::{Context, Entropy, Envelope};
-use crate::data::{TenantId, Token, Value};
+use crate::crypto::{Entropy, Envelope};
+use crate::data::{TenantId, Token};
 use crate::error::{Error, Unavailable};
 use crate::limits::{AUDIT_ENTRIES_MAX, SCAN_ROWS_MAX};
 use crate::store::{Key, Row, Space, rows};
@@ -46,6 +46,13 @@ pub enum Finding {
         /// Which.
         token: Token,
     },
+    /// The log says that this record was erased; a row of it is there.
+    Erased {
+        /// Whose.
+        tenant: TenantId,
+        /// Which.
+        token: Token,
+    },
     /// A row that does not authenticate, does not parse, or is not found by its key.
     Damaged {
         /// Its space.
@@ -73,8 +80,11 @@ pub struct CheckReport {
     pub findings: Vec<Finding>,
 }
 
-/// The version of each record as the log last named it.
+/// The version of each record as the log last named it; [`ERASED`] once it says that it is gone.
 type Logged = HashMap<(TenantId, Token), u32>;
+
+/// No record has this version: they begin at 1.
+const ERASED: u32 = 0;
 
 impl Vault {
     /// Reads the whole log and every record and index row. Memory grows with the number of records (about 100
@@ -92,7 +102,8 @@ impl Vault {
             self.check_records(&keys, &tenant, &mut logged, &mut report)?;
             self.check_index(&keys, &tenant, &mut report)?;
         }
-        let missing = logged.into_keys().map(|(tenant, token)| Finding::Missing { tenant, token });
+        let missing = logged.into_iter().filter(|(_, version)| *version != ERASED);
+        let missing = missing.map(|((tenant, token), _)| Finding::Missing { tenant, token });
         report.findings.extend(missing);
         self.own_step(&mut lane, &keys, &[], entropy, |planning| {
             let mut entry = Entry::new(now, Actor::Vault, Action::Check);
@@ -129,6 +140,11 @@ impl Vault {
         report: &mut CheckReport,
     ) -> Result<(), Error> {
         self.each_row(Space::Record, tenant, |key, row, found| {
+            let named = Token::from_bytes(key.bytes()).ok().map(|token| (tenant.clone(), token));
+            if let Some((tenant, token)) = named.filter(|place| logged.get(place) == Some(&ERASED)) {
+                report.findings.push(Finding::Erased { tenant, token });
+                return;
+            }
             let Some((token, version)) = authentic(keys, tenant, &key, &row).filter(|_| found) else {
                 if let Ok(token) = Token::from_bytes(key.bytes()) {
                     logged.remove(&(tenant.clone(), token));
@@ -204,9 +220,13 @@ fn tenants(keys: &Keys, logged: &Logged) -> BTreeSet<TenantId> {
 
 /// Takes in what an entry says was written.
 fn remember(entry: &Entry, logged: &mut Logged) {
-    let wrote = entry.action == Action::Tokenize && entry.outcome == Recorded::Done;
-    if let (true, Some(tenant), Some(token)) = (wrote, &entry.tenant, entry.token) {
-        logged.insert((tenant.clone(), token), entry.record_version);
+    let version = match (entry.action, entry.outcome) {
+        (Action::Tokenize, Recorded::Done) => entry.record_version,
+        (Action::Erase, Recorded::Done) => ERASED,
+        _ => return,
+    };
+    if let (Some(tenant), Some(token)) = (&entry.tenant, entry.token) {
+        logged.insert((tenant.clone(), token), version);
     }
 }
 
@@ -214,15 +234,6 @@ fn remember(entry: &Entry, logged: &mut Logged) {
 fn authentic(keys: &Keys, tenant: &TenantId, key: &Key, row: &Row) -> Option<(Token, u32)> {
     let token = Token::from_bytes(key.bytes()).ok()?;
     let envelope = Envelope::from_bytes(&row.value).ok()?;
-    let class_keys = keys.keyring.decrypting(tenant, token.class(), envelope.header().key_version)?;
-    let context = Context {
-        environment: keys.keyring.environment(),
-        vault_id: keys.keyring.vault_id(),
-        tenant,
-        class: token.class(),
-        token: &token,
-    };
-    let plaintext = envelope.decrypt(class_keys.data(), &context).ok()?;
-    Value::from_padded(token.class(), &plaintext).ok()?;
+    keys.decrypted(tenant, &token, &envelope).ok()?;
     keys.keyring.verify_tag(&token).then_some((token, envelope.header().record_version))
 }

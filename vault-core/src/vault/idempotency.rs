@@ -5,15 +5,16 @@
 //! key, so that closing a deletion epoch also ends what the row could confirm.
 
 use crate::clock::Timestamp;
-use crate::crypto::MacKey;
+use crate::crypto::{MacKey, sha256};
 use crate::data::{CallerText, Class, TenantId, Token, Value};
 use crate::error::{Error, Invalid};
 use crate::limits::IDEMPOTENCY_SECONDS;
-use crate::store::{Key, Space};
+use crate::store::{Key, Space, rows};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::batch::Planning;
+use super::open::Keys;
 use super::prepare::Preparing;
 use super::request::NewValue;
 
@@ -40,8 +41,56 @@ struct ClassBody {
     canonical: Zeroizing<Vec<u8>>,
 }
 
+/// Begins the key of a trace, as an RPC begins that of an outcome.
+const TRACE: u8 = 0;
+
+/// What the keys of all traces of a token begin with. A trace leads from a token to an idempotency row that
+/// has it for an outcome, so that erasing finds the row; it ends when the row does.
+pub(super) fn trace_start(token: &Token) -> Vec<u8> {
+    [&[TRACE][..], &token.to_bytes()].concat()
+}
+
+/// A trace and its value. It has a key of its own for every outcome: traces are written without being read.
+fn trace(tenant: &TenantId, token: &Token, row: &Key, expires_at: Timestamp) -> (Key, Vec<u8>) {
+    let ends = expires_at.micros().to_be_bytes();
+    let hash = sha256(&[row.bytes()]);
+    let hash = hash.get(..TRACE_HASH_BYTES).unwrap_or_default();
+    let bytes = [&trace_start(token)[..], &ends, hash].concat();
+    (Key::new(Space::Idempotency, Some(tenant), &bytes), [&ends, row.bytes()].concat())
+}
+
+const TRACE_HASH_BYTES: usize = 16;
+
+/// Whether a row has this token for an outcome.
+pub(super) fn remembers(row: &[u8], token: &Token) -> Result<bool, Error> {
+    let remembered = Remembered::parse(row).ok_or(Error::Corrupt)?;
+    let results = decode_results(remembered.results).ok_or(Error::Corrupt)?;
+    Ok(results.contains(&Ok(*token)))
+}
+
+/// The row that a trace leads to; `None` when the trace does not authenticate.
+pub(super) fn traced(keys: &Keys, tenant: &TenantId, trace: &Key, row: &[u8]) -> Option<Key> {
+    let value = rows::unguard(keys.keyring.row_mac(), keys.keyring.vault_id(), trace, row).ok()?;
+    let (_, bytes) = value.split_first_chunk::<8>()?;
+    Some(Key::new(Space::Idempotency, Some(tenant), bytes))
+}
+
 /// Bytes of one class's MAC in the row: class, key version, MAC.
 const CLASS_MAC_BYTES: usize = 1 + 4 + 32;
+
+impl PreparedIdempotency {
+    /// The same key and body under the keys of now.
+    pub(super) fn renewed(&self, keys: &Keys, at: Timestamp) -> Result<Self, Error> {
+        let body = |body: &ClassBody| {
+            let keys = keys.encrypting(&self.tenant, body.class, at)?;
+            let canonical = body.canonical.clone();
+            let mac = body_mac(keys.idempotency(), &self.key, &canonical);
+            Ok(ClassBody { class: body.class, version: keys.version(), mac, canonical })
+        };
+        let bodies = self.bodies.iter().map(body).collect::<Result<_, Error>>()?;
+        Ok(Self { key: self.key.clone(), tenant: self.tenant.clone(), bodies })
+    }
+}
 
 impl Preparing<'_> {
     pub(super) fn idempotency(
@@ -59,7 +108,8 @@ impl Preparing<'_> {
         let key = Key::new(Space::Idempotency, Some(&tenant), &bytes);
         let present = |class| items.iter().flatten().any(|item| item.value.class() == class);
         let classes = Class::ALL.into_iter().filter(|class| present(*class));
-        let bodies = classes.filter_map(|class| self.class_body(&tenant, class, &key, items)).collect();
+        let body = |class| self.class_body(&tenant, class, &key, items).transpose();
+        let bodies = classes.filter_map(body).collect::<Result<_, Error>>()?;
         Ok(PreparedIdempotency { key, tenant, bodies })
     }
 
@@ -71,11 +121,14 @@ impl Preparing<'_> {
         class: Class,
         key: &Key,
         items: &[Result<NewValue, Invalid>],
-    ) -> Option<ClassBody> {
-        let keys = self.keys.keyring.encrypting(tenant, class)?;
+    ) -> Result<Option<ClassBody>, Error> {
+        if self.keys.keyring.versions(tenant, class).is_empty() {
+            return Ok(None);
+        }
+        let keys = self.keys.encrypting(tenant, class, self.now)?;
         let canonical = canonical(class, items);
         let mac = body_mac(keys.idempotency(), key, &canonical);
-        Some(ClassBody { class, version: keys.version(), mac, canonical })
+        Ok(Some(ClassBody { class, version: keys.version(), mac, canonical }))
     }
 }
 
@@ -134,9 +187,9 @@ impl<'a> Remembered<'a> {
     }
 }
 
-/// When a row in [`Space::Idempotency`] ends.
+/// When a row in [`Space::Idempotency`] ends, an outcome or a trace.
 pub(super) fn expires_at(row: &[u8]) -> Option<Timestamp> {
-    Remembered::parse(row).map(|remembered| remembered.expires_at)
+    row.first_chunk().map(|micros| Timestamp::from_micros(u64::from_be_bytes(*micros)))
 }
 
 impl Planning<'_> {
@@ -204,6 +257,15 @@ impl Planning<'_> {
         }
         encode_results(results, &mut row);
         self.put_row(prepared.key.clone(), &row);
+        results.iter().flatten().for_each(|token| self.put_trace(prepared, token, expires_at));
+    }
+
+    fn put_trace(&mut self, prepared: &PreparedIdempotency, token: &Token, expires_at: Timestamp) {
+        let (trace, value) = trace(&prepared.tenant, token, &prepared.key, expires_at);
+        self.put_row(trace.clone(), &value);
+        if let Some(around) = &mut self.around {
+            around.entry(*token).or_default().traces.push((trace, prepared.key.clone()));
+        }
     }
 }
 
@@ -265,6 +327,17 @@ mod tests {
     use super::*;
     use crate::crypto::Purposes;
     use crate::data::{PurposeId, Ssn};
+
+    #[test]
+    fn a_trace_is_the_documented_one() {
+        let tenant = TenantId::parse("acme").unwrap();
+        let row = Key::new(Space::Idempotency, Some(&tenant), b"\x01checkout\0order-1");
+        let token = Token::from_parts(Class::Pan, [2; 16], [3; 4]);
+        let (key, value) = trace(&tenant, &token, &row, Timestamp::from_seconds(1_700_086_400));
+        crate::data::documents::shows("store-rows.md", key.encoded());
+        crate::data::documents::shows("store-rows.md", &value);
+        assert_eq!(expires_at(&value), Some(Timestamp::from_seconds(1_700_086_400)), "swept as its row");
+    }
 
     #[test]
     fn body_and_outcome_are_the_documented_ones() {

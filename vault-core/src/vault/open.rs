@@ -26,8 +26,6 @@ pub(super) struct Keys {
     pub(super) policy: Arc<Policy>,
     /// Of that policy.
     pub(super) accounts: Accounts,
-    /// Keys made but not yet on disk: nothing is encrypted under them before they are.
-    pub(super) unsaved: bool,
 }
 
 /// Where keyring, anchor and journal are; none for a vault whose program keeps its own keys.
@@ -72,6 +70,9 @@ pub struct Vault {
     pub(super) store: Arc<dyn Store>,
     pub(super) custody: Option<Custody>,
     keys: RwLock<Keys>,
+    /// A keyring that may stand in one copy on disk and is not in force. Locked before lane and keys: one
+    /// change at a time.
+    pub(super) unsaved: Mutex<Option<Keyring>>,
     lane: Mutex<Lane>,
     health: AtomicU8,
     /// The newest durable head: what may be signed and anchored.
@@ -114,8 +115,8 @@ impl Vault {
                 keyring: parts.keyring,
                 accounts: Accounts::of(&parts.policy),
                 policy: parts.policy,
-                unsaved: false,
             }),
+            unsaved: Mutex::new(None),
             lane: Mutex::new(lane),
             health: AtomicU8::new(Health::Serving as u8),
             durable: Mutex::new(durable),

@@ -47,6 +47,8 @@ pub enum Reply {
     Compared(bool),
     /// The token of the value, if there is one.
     Found(Option<Token>),
+    /// The record is gone.
+    Erased,
     /// The call may go on: proofs, entries and sealing happen after their own entry is durable.
     Granted(Arc<Grant>),
 }

@@ -40,18 +40,31 @@ impl Overlay {
     ///
     /// Where the engine reports damage, the keys are read one by one, so that one bad row is not the whole
     /// batch's end. No row changes in between: the lane is the only writer.
-    pub(super) fn read(store: &dyn Store, mut keys: Vec<Key>) -> Result<Self, Fault> {
+    pub(super) fn read(store: &dyn Store, keys: Vec<Key>) -> Result<Self, Fault> {
+        let mut overlay = Self { rows: HashMap::new(), mark: store.mark() };
+        overlay.read_also(store, keys)?;
+        Ok(overlay)
+    }
+
+    /// Reads what only the rows read before lead to.
+    pub(super) fn read_also(&mut self, store: &dyn Store, mut keys: Vec<Key>) -> Result<(), Fault> {
+        keys.retain(|key| !self.rows.contains_key(key));
         // In their order an engine finds each near the one before.
         keys.sort_unstable();
         keys.dedup();
-        let mark = store.mark();
         let read = match store.read(&keys) {
             Err(Fault::Corrupt(_)) => {
                 keys.iter().map(|key| read_one(store, key)).collect::<Result<_, _>>()?
             }
             read => read?.into_iter().map(Seen::read).collect::<Vec<_>>(),
         };
-        Ok(Self { rows: keys.into_iter().zip(read).collect(), mark })
+        self.rows.extend(keys.into_iter().zip(read));
+        Ok(())
+    }
+
+    /// Takes in a row that a scan found since [`read`](Self::read).
+    pub(super) fn admit(&mut self, key: Key, row: Row) {
+        self.rows.entry(key).or_insert_with(|| Seen::read(Some(row)));
     }
 
     /// The row as the calls before left it. A key that was not read counts as absent.

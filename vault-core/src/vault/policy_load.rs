@@ -11,7 +11,8 @@ use crate::policy::Policy;
 use crate::store::{Key, Space};
 
 use super::batch::Planning;
-use super::open::{Custody, Keys, Lane, Vault};
+use super::key_change::KeyChange;
+use super::open::{Keys, Lane, Vault};
 use super::quota::Accounts;
 use super::sealed::UnsealError;
 
@@ -41,16 +42,51 @@ impl Vault {
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<(), UnsealError> {
+        let changes = self.cover(&policy, now, entropy)?;
+        entries.extend(changes.iter().filter_map(|change| change.entry(now)));
         let mut loaded = Entry::new(now, Actor::Vault, Action::PolicyLoaded);
         loaded.policy = policy.short_hash();
         entries.push(loaded);
+        let entered = self.put_policy_in_force(policy, &entries, entropy);
+        if entered.is_err() {
+            // The keys are there whatever became of the policy.
+            self.enter_key_changes(&changes, now, entropy).map_err(UnsealError::Commit)?;
+        }
+        entered
+    }
+
+    fn put_policy_in_force(
+        &self,
+        policy: Arc<Policy>,
+        entries: &[Entry],
+        entropy: &mut dyn Entropy,
+    ) -> Result<(), UnsealError> {
         let mut lane = self.lane();
         let mut keys = self.keys_mut();
-        keys.cover(&policy, self.custody.as_ref(), now, entropy)?;
-        self.enter_policy(&mut lane, &keys, &policy, &entries, entropy)?;
+        self.enter_policy(&mut lane, &keys, &policy, entries, entropy)?;
         keys.accounts = Accounts::of(&policy);
         keys.policy = policy;
         Ok(())
+    }
+
+    /// Makes keys for tenants that have none, and the next version where none is introduced: both are on disk
+    /// before anything is encrypted under them.
+    fn cover(
+        &self,
+        policy: &Policy,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Vec<KeyChange>, UnsealError> {
+        let covered = self.change_keyring(entropy, |next, entropy| {
+            for tenant in policy.tenants() {
+                for class in tenant.classes().iter() {
+                    next.ensure_class(tenant.id(), class, entropy, now)?;
+                    next.ensure_next(tenant.id(), class, entropy, now)?;
+                }
+            }
+            Ok(())
+        });
+        covered.map_err(|problem| UnsealError::Keyring(problem.to_string()))
     }
 
     fn enter_policy(
@@ -84,30 +120,6 @@ impl Vault {
             Err(_) if changed => Err(UnsealError::TenantChoice),
             entered => entered.map_err(UnsealError::Commit),
         }
-    }
-}
-
-impl Keys {
-    /// Makes keys for tenants that have none, and saves them before anything is encrypted under them.
-    fn cover(
-        &mut self,
-        policy: &Policy,
-        custody: Option<&Custody>,
-        now: Timestamp,
-        entropy: &mut dyn Entropy,
-    ) -> Result<(), UnsealError> {
-        let problem = |problem: &dyn std::fmt::Display| UnsealError::Keyring(problem.to_string());
-        for tenant in policy.tenants() {
-            for class in tenant.classes().iter() {
-                let added = self.keyring.ensure_class(tenant.id(), class, entropy, now);
-                self.unsaved |= added.map_err(|fault| problem(&fault))?;
-            }
-        }
-        if let (true, Some(custody)) = (self.unsaved, custody) {
-            custody.folder.save(&custody.root, &self.keyring, entropy).map_err(|fault| problem(&fault))?;
-        }
-        self.unsaved = false;
-        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use crate::policy::{Ask, Grant, Identity, Policy, Principal};
 
 use super::compare::PreparedCompare;
 use super::detokenize::PreparedDetokenize;
+use super::erase::PreparedErase;
 use super::find::PreparedFind;
 use super::open::{Keys, Vault};
 use super::quota::Account;
@@ -24,6 +25,8 @@ pub struct Prepared {
     pub(super) items: u32,
     pub(super) account: Arc<Account>,
     pub(super) draft: Entry,
+    /// Generation of the keyring it was prepared under.
+    pub(super) generation: u64,
     pub(super) work: Work,
 }
 
@@ -35,10 +38,24 @@ pub(super) enum Work {
     View(PreparedView),
     Compare(PreparedCompare),
     Find(PreparedFind),
+    Erase(PreparedErase),
     Granted(Arc<Grant>),
 }
 
 impl Prepared {
+    /// The same call under the keys of now, where it depends on which key encrypts.
+    pub(super) fn renewed(&self, keys: &Keys, entropy: &mut dyn Entropy) -> Option<Self> {
+        let work = match &self.work {
+            Work::Tokenize(call) => {
+                call.renewed(keys, self.at, entropy).map_or_else(Work::Refused, Work::Tokenize)
+            }
+            Work::Find(call) => call.renewed(keys).map_or(Work::Refused(Error::Bug), Work::Find),
+            _ => return None,
+        };
+        let (account, draft) = (Arc::clone(&self.account), self.draft.clone());
+        Some(Self { account, draft, work, generation: keys.keyring.generation(), ..*self })
+    }
+
     /// Items of the call: what it uses of the lane and of quotas.
     pub const fn items(&self) -> u32 {
         self.items
@@ -70,7 +87,8 @@ impl Vault {
         let work = Preparing { keys: &keys, policy: &policy, principal, now, entropy }
             .work(request, &mut draft)
             .unwrap_or_else(Work::Refused);
-        Prepared { at: now, items, account, draft, work }
+        let generation = keys.keyring.generation();
+        Prepared { at: now, items, account, draft, generation, work }
     }
 }
 
@@ -130,7 +148,11 @@ impl Preparing<'_> {
             }
             Request::FindByValue { value, reference } => {
                 draft.reference = reference;
-                self.find(&value, draft).map(Work::Find)
+                self.find(value, draft).map(Work::Find)
+            }
+            Request::Erase { token, reference } => {
+                draft.reference = reference;
+                self.erase(token, draft).map(Work::Erase)
             }
             Request::Seal { ref reason } => {
                 draft.note.clone_from(reason);

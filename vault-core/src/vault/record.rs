@@ -9,6 +9,7 @@ use crate::policy::Grant;
 use crate::store::Key;
 
 use super::batch::Planning;
+use super::open::Keys;
 use super::prepare::Preparing;
 use super::tokenize::record_key;
 
@@ -58,11 +59,7 @@ impl Planning<'_> {
         purpose: Option<&PurposeId>,
         at: Timestamp,
     ) -> Result<Opened, Error> {
-        let key = record.key.as_ref().ok_or(Error::UnknownToken)?;
-        let row = self.overlay.value(key)?.ok_or(Error::UnknownToken)?;
-        let envelope = Envelope::from_bytes(row).map_err(|_| Error::Corrupt)?;
-        let value = self.decrypt(record, &envelope)?;
-        let header = envelope.header().clone();
+        let Opened { header, value } = self.decrypted(record)?;
         if header.expires_at.is_some_and(|end| at >= end) || !admits(&header, purpose) {
             return Err(Error::UnknownToken);
         }
@@ -72,20 +69,39 @@ impl Planning<'_> {
         Ok(Opened { header, value })
     }
 
-    fn decrypt(&self, record: &RecordRef, envelope: &Envelope) -> Result<Value, Error> {
-        let keyring = &self.keys.keyring;
-        let class = record.token.class();
-        let keys =
-            keyring.decrypting(&record.tenant, class, envelope.header().key_version).ok_or(Error::Corrupt)?;
-        let context = Context {
-            environment: keyring.environment(),
-            vault_id: keyring.vault_id(),
-            tenant: &record.tenant,
-            class,
-            token: &record.token,
-        };
-        let plaintext = envelope.decrypt(keys.data(), &context).map_err(|_| Error::Corrupt)?;
-        Value::from_padded(class, &plaintext).map_err(|_| Error::Corrupt)
+    /// The record as the calls before left it, decrypted, whether or not it may be used.
+    pub(super) fn decrypted(&self, record: &RecordRef) -> Result<Opened, Error> {
+        let key = record.key.as_ref().ok_or(Error::UnknownToken)?;
+        let row = self.overlay.value(key)?.ok_or(Error::UnknownToken)?;
+        let envelope = Envelope::from_bytes(row).map_err(|_| Error::Corrupt)?;
+        let value = self.keys.decrypted(&record.tenant, &record.token, &envelope)?;
+        Ok(Opened { header: envelope.header().clone(), value })
+    }
+}
+
+impl Keys {
+    /// What a record of this token is bound to.
+    pub(super) const fn context<'a>(&'a self, tenant: &'a TenantId, token: &'a Token) -> Context<'a> {
+        Context {
+            environment: self.keyring.environment(),
+            vault_id: self.keyring.vault_id(),
+            tenant,
+            class: token.class(),
+            token,
+        }
+    }
+
+    /// The value of a record, if it is authentic in its place.
+    pub(super) fn decrypted(
+        &self,
+        tenant: &TenantId,
+        token: &Token,
+        envelope: &Envelope,
+    ) -> Result<Value, Error> {
+        let version = envelope.header().key_version;
+        let keys = self.keyring.decrypting(tenant, token.class(), version).ok_or(Error::Corrupt)?;
+        let plaintext = keys.decrypt(envelope, &self.context(tenant, token)).map_err(|_| Error::Corrupt)?;
+        Value::from_padded(token.class(), &plaintext).map_err(|_| Error::Corrupt)
     }
 }
 

@@ -62,6 +62,13 @@ pub enum Request {
         /// The caller's reference, for the audit entry.
         reference: Option<CallerText>,
     },
+    /// The record, its token and all that leads to them are removed.
+    Erase {
+        /// Whose record.
+        token: Token,
+        /// The caller's reference: the request or case.
+        reference: Option<CallerText>,
+    },
     /// The checkpoint and proofs over the log: hashes only.
     Prove,
     /// Entries of the log, of the caller's own tenant unless its scope is every tenant.
@@ -94,6 +101,7 @@ impl Request {
             Self::View { .. } => Right::View,
             Self::Compare { .. } => Right::Compare,
             Self::FindByValue { .. } => Right::FindByValue,
+            Self::Erase { .. } => Right::Erase,
             Self::Prove => Right::Prove,
             Self::ReadLog => Right::AuditRead,
             Self::Status => Right::Status,

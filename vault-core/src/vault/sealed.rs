@@ -20,6 +20,7 @@ use crate::store::{Fault, Space, Store};
 
 use super::attempts::{Attempts, DeniedCall, Forbidden, actor, attempt, entries};
 use super::keep::Published;
+use super::key_change::generation_note;
 use super::open::{Custody, Parts, Vault, head_key};
 use super::read_log::StoredLog;
 
@@ -221,12 +222,14 @@ impl SealedVault {
         &self,
         given: Credential<'_>,
         begun: &UnsealAttempt,
-        unsealed: Entry,
+        mut unsealed: Entry,
         policy: Arc<Policy>,
         entropy: &mut dyn Entropy,
     ) -> Result<Vault, UnsealError> {
         let now = unsealed.at;
         let opening = self.opening(given)?;
+        // A change that was saved but never entered shows here.
+        unsealed.note = generation_note(opening.keyring.generation());
         // Until it is cleared nobody else writes to it.
         let journal = self.attempts.complete().map_err(UnsealError::Journal)?;
         let mut entries = entries(&journal, begun, &policy, now).map_err(UnsealError::Journal)?;

@@ -7,6 +7,10 @@
     reason = "tests may stop loudly"
 )]
 
+mod erase;
+mod rewrap;
+mod rotation;
+
 use std::sync::{Arc, Mutex};
 
 use super::*;
@@ -96,6 +100,22 @@ tenant = "cards"
 role = "checkout"
 rights = ["tokenize"]
 classes = ["pan"]
+
+[[principal]]
+id = "care"
+identity = "uri:spiffe://test/care"
+tenant = "shop"
+role = "customer-service"
+rights = ["erase"]
+classes = ["pan", "ssn"]
+
+[[principal]]
+id = "indexed-care"
+identity = "uri:spiffe://test/indexed-care"
+tenant = "indexed"
+role = "customer-service"
+rights = ["erase"]
+classes = ["pan", "ssn"]
 
 [[principal]]
 id = "auditor"

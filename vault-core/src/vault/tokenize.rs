@@ -1,14 +1,17 @@
 //! Tokenize: a value goes in, a token comes out.
 
 use crate::audit::{Entry, LeafHash, Outcome as Recorded, leaf_hash};
-use crate::crypto::{Context, Envelope, Purposes, RecordHeader, RecordState};
+use crate::clock::Timestamp;
+use crate::crypto::{Entropy, Envelope, RecordHeader, RecordState};
 use crate::data::{CallerText, Class, PurposeId, TenantId, Token, Value};
 use crate::error::{Error, Invalid};
+use crate::keys::KeyState;
 use crate::policy::{Grant, Right};
 use crate::store::{Key, Space};
 
 use super::batch::Planning;
 use super::idempotency::{PreparedIdempotency, Rpc};
+use super::open::Keys;
 use super::outcome::Reply;
 use super::prepare::{Prepared, Preparing, refusal};
 use super::request::NewValue;
@@ -34,6 +37,15 @@ pub(super) struct ReadyItem {
     index: Vec<Key>,
     entry: Entry,
     encoded: (Vec<u8>, LeafHash),
+}
+
+/// What is to be encrypted, and how it is to be found.
+struct NewRecord<'a> {
+    tenant: &'a TenantId,
+    value: &'a Value,
+    header: RecordHeader,
+    /// Whether the tenant has one token per value.
+    indexed: bool,
 }
 
 impl Preparing<'_> {
@@ -97,35 +109,8 @@ impl Preparing<'_> {
         let tenant = Self::tenant(grant)?;
         let NewValue { value, purposes, .. } = item;
         let token = self.keys.keyring.mint(value.class(), self.entropy).map_err(|_| Error::Bug)?;
-        let index = self.index_keys(&tenant, &value)?;
-        let envelope = self.encrypt(&tenant, &token, &value, purposes)?;
+        let indexed = self.is_indexed(&tenant);
         entry.token = Some(token);
-        entry.record_version = envelope.header().record_version;
-        entry.record_state = envelope.header().state.code();
-        entry.key_version = envelope.header().key_version;
-        let bytes = entry.to_bytes();
-        let leaf = leaf_hash(&bytes);
-        let key = record_key(&tenant, &token);
-        Ok(ReadyItem { token, key, envelope: envelope.to_bytes(), index, entry, encoded: (bytes, leaf) })
-    }
-
-    fn encrypt(
-        &mut self,
-        tenant: &TenantId,
-        token: &Token,
-        value: &Value,
-        purposes: Purposes,
-    ) -> Result<Envelope, Error> {
-        let keyring = &self.keys.keyring;
-        let class = value.class();
-        let keys = keyring.encrypting(tenant, class).ok_or(Error::Bug)?;
-        let context = Context {
-            environment: keyring.environment(),
-            vault_id: keyring.vault_id(),
-            tenant,
-            class,
-            token,
-        };
         let header = RecordHeader {
             record_version: 1,
             state: RecordState::Active,
@@ -133,34 +118,31 @@ impl Preparing<'_> {
             expires_at: None,
             uses_left: None,
             purposes,
-            key_version: keys.version(),
+            key_version: 0, // set by the key
         };
-        let mut nonce = [0; 24];
-        self.entropy.fill(&mut nonce).map_err(|_| Error::Bug)?;
-        Ok(Envelope::encrypt(keys.data(), &context, header, nonce, &value.to_padded()))
+        let record = NewRecord { tenant: &tenant, value: &value, header, indexed };
+        ReadyItem::make(self.keys, record, entry, self.entropy)
     }
 
-    /// Where the value's index rows are, if the tenant has one token per value: under the encrypting version
-    /// first, then under every older one that survivors may still be indexed with.
-    pub(super) fn index_keys(&self, tenant: &TenantId, value: &Value) -> Result<Vec<Key>, Error> {
-        let indexed = self.policy.tenant(tenant).is_some_and(|tenant| tenant.one_token_per_value());
-        if !indexed {
-            return Ok(Vec::new());
-        }
+    /// Whether the tenant has one token per value.
+    pub(super) fn is_indexed(&self, tenant: &TenantId) -> bool {
+        self.policy.tenant(tenant).is_some_and(|tenant| tenant.one_token_per_value())
+    }
+}
+
+impl Keys {
+    /// Where a value's index rows can be: under the version that encrypts first, then under every one that
+    /// did and that survivors may still be indexed with.
+    pub(super) fn index_keys(&self, tenant: &TenantId, value: &Value) -> Vec<Key> {
         let class = value.class();
-        let encrypting = self.keys.keyring.encrypting(tenant, class).ok_or(Error::Bug)?;
-        let versions = self.keys.keyring.versions(tenant, class);
-        let older = versions
-            .iter()
-            .filter(|info| info.version != encrypting.version())
-            .filter_map(|info| self.keys.keyring.decrypting(tenant, class, info.version));
-        Ok(std::iter::once(encrypting)
-            .chain(older)
-            .map(|keys| {
-                let mac = keys.blind_index().mac(&[&[class.code()], value.expose_digits()]);
-                index_key(tenant, class, keys.version(), &mac)
-            })
-            .collect())
+        let versions = self.keyring.versions(tenant, class).into_iter().rev();
+        let indexing = versions.filter(|info| info.state > KeyState::Introduced);
+        let keys = indexing.filter_map(|info| self.keyring.decrypting(tenant, class, info.version));
+        keys.map(|keys| {
+            let mac = keys.blind_index().mac(&[&[class.code()], value.expose_digits()]);
+            index_key(tenant, class, keys.version(), &mac)
+        })
+        .collect()
     }
 }
 
@@ -185,6 +167,41 @@ impl PreparedItem {
 }
 
 impl ReadyItem {
+    /// Encrypts and indexes a value under the keys of now. The entry names the token; it is completed.
+    fn make(
+        keys: &Keys,
+        record: NewRecord<'_>,
+        mut entry: Entry,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Self, Error> {
+        let NewRecord { tenant, value, header, indexed } = record;
+        let token = entry.token.ok_or(Error::Bug)?;
+        let class = value.class();
+        let encrypting = keys.encrypting(tenant, class, entry.at)?;
+        let index = if indexed { keys.index_keys(tenant, value) } else { Vec::new() };
+        let mut nonce = [0; 24];
+        entropy.fill(&mut nonce).map_err(|_| Error::Bug)?;
+        let context = keys.context(tenant, &token);
+        let envelope = encrypting.encrypt(&context, header, nonce, &value.to_padded());
+        entry.record_version = envelope.header().record_version;
+        entry.record_state = envelope.header().state.code();
+        entry.key_version = envelope.header().key_version;
+        let bytes = entry.to_bytes();
+        let leaf = leaf_hash(&bytes);
+        let key = record_key(tenant, &token);
+        Ok(Self { token, key, envelope: envelope.to_bytes(), index, entry, encoded: (bytes, leaf) })
+    }
+
+    /// The same item under the keys of now: a rotation came between preparing and committing.
+    fn renewed(&self, keys: &Keys, entropy: &mut dyn Entropy) -> Result<Self, Error> {
+        let tenant = self.entry.tenant.as_ref().ok_or(Error::Bug)?;
+        let envelope = Envelope::from_bytes(&self.envelope).map_err(|_| Error::Bug)?;
+        let value = keys.decrypted(tenant, &self.token, &envelope).map_err(|_| Error::Bug)?;
+        let header = envelope.header().clone();
+        let record = NewRecord { tenant, value: &value, header, indexed: !self.index.is_empty() };
+        Self::make(keys, record, self.entry.clone(), entropy)
+    }
+
     /// The entry of an item whose minted token and record were not written.
     fn unwritten(&self) -> Entry {
         let mut entry = self.entry.clone();
@@ -197,6 +214,26 @@ impl ReadyItem {
 }
 
 impl PreparedTokenize {
+    /// The same call under the keys of now.
+    pub(super) fn renewed(
+        &self,
+        keys: &Keys,
+        at: Timestamp,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Self, Error> {
+        let item = |item: &PreparedItem| match item {
+            PreparedItem::Bad { error, entry } => {
+                Ok(PreparedItem::Bad { error: error.clone(), entry: entry.clone() })
+            }
+            PreparedItem::Ready(item) => {
+                item.renewed(keys, entropy).map(|item| PreparedItem::Ready(Box::new(item)))
+            }
+        };
+        let items = self.items.iter().map(item).collect::<Result<_, _>>()?;
+        let idempotency = self.idempotency.as_ref().map(|one| one.renewed(keys, at)).transpose()?;
+        Ok(Self { items, idempotency })
+    }
+
     pub(super) fn keys(&self, after_conflict: bool, keys: &mut Vec<Key>) {
         for item in &self.items {
             if let PreparedItem::Ready(item) = item {

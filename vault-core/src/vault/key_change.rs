@@ -1,0 +1,201 @@
+//! Changing the keyring: on disk in both copies first, then in memory, then in the log.
+//!
+//! Calls go on while the copies are written. One that was prepared before a change and is committed after it
+//! is brought up to the keys of the day first (`batch.rs`), so that a retired key encrypts nothing more from
+//! the moment the change is in force.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use crate::audit::{Action, Actor, Entry};
+use crate::clock::Timestamp;
+use crate::crypto::Entropy;
+use crate::data::{CallerText, Class, TenantId};
+use crate::error::{Error, State};
+use crate::keys::{EncryptingKeys, KeyChangeError, KeyState, KeyVersionInfo, Keyring, SaveError};
+use crate::limits::KEY_ROTATED_AFTER_DAYS;
+
+use super::open::{Keys, Vault, lock};
+
+const DAY_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
+
+/// Why the keyring in force is still the old one.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub(super) enum KeyringUnchanged {
+    /// The change itself is not possible.
+    #[error(transparent)]
+    Change(#[from] KeyChangeError),
+    /// The copies could not be written.
+    #[error(transparent)]
+    Save(#[from] SaveError),
+}
+
+/// What became of one key version.
+pub(super) struct KeyChange {
+    tenant: TenantId,
+    class: Class,
+    info: KeyVersionInfo,
+    generation: u64,
+}
+
+impl KeyChange {
+    /// Its entry. That a version is decrypt-only follows from the enabling of the next: it has none.
+    pub(super) fn entry(&self, now: Timestamp) -> Option<Entry> {
+        let action = match self.info.state {
+            KeyState::Introduced => Action::KeyIntroduced,
+            KeyState::Enabled => Action::KeyEnabled,
+            KeyState::DecryptOnly => return None,
+            KeyState::Destroyed => Action::KeyDestroyed,
+        };
+        let mut entry = Entry::new(now, Actor::Vault, action);
+        entry.tenant = Some(self.tenant.clone());
+        entry.class = Some(self.class);
+        entry.key_version = self.info.version;
+        entry.note = generation_note(self.generation);
+        Some(entry)
+    }
+}
+
+/// How an entry names the keyring's generation.
+pub(super) fn generation_note(generation: u64) -> Option<CallerText> {
+    CallerText::of_stored(&format!("generation:{generation}"))
+}
+
+impl Vault {
+    /// Changes the keyring: the new one is in force when both its copies are durable, and not before. Gives
+    /// what became of each key version, for the log.
+    ///
+    /// A change that failed on its way to the disk may stand there in one copy. It is finished before the
+    /// next one, which would otherwise contradict it.
+    pub(super) fn change_keyring(
+        &self,
+        entropy: &mut dyn Entropy,
+        change: impl FnOnce(&mut Keyring, &mut dyn Entropy) -> Result<(), KeyChangeError>,
+    ) -> Result<Vec<KeyChange>, KeyringUnchanged> {
+        let mut unsaved = lock(&self.unsaved);
+        let mut changes = Vec::new();
+        if let Some(left) = unsaved.take() {
+            changes = self.put_in_force(left, &mut unsaved, entropy)?;
+        }
+        let (next, ()) = self.keys().keyring.changed(|next| change(next, entropy))?;
+        changes.extend(self.put_in_force(next, &mut unsaved, entropy)?);
+        Ok(changes)
+    }
+
+    fn put_in_force(
+        &self,
+        next: Keyring,
+        unsaved: &mut Option<Keyring>,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Vec<KeyChange>, SaveError> {
+        let changes = changes(&self.keys().keyring, &next);
+        if changes.is_empty() {
+            return Ok(changes);
+        }
+        if let Some(custody) = &self.custody
+            && let Err(error) = custody.folder.save(&custody.root, &next, entropy)
+        {
+            // Any other error is found before a byte is written.
+            *unsaved = matches!(error, SaveError::Io(_)).then_some(next);
+            return Err(error);
+        }
+        self.keys_mut().keyring = next;
+        Ok(changes)
+    }
+
+    /// Enables the next version of every key that has encrypted for [`KEY_ROTATED_AFTER_DAYS`], and
+    /// introduces the one after it. Gives how many were rotated.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the keyring or the entries could not be written.
+    pub fn rotate_due(&self, now: Timestamp, entropy: &mut dyn Entropy) -> Result<usize, Error> {
+        if due(&self.keys().keyring, now).is_empty() {
+            return Ok(0);
+        }
+        let changes = self.change_keyring(entropy, |next, entropy| {
+            let due = due(next, now).into_iter();
+            due.map(|(tenant, class)| rotate(next, &tenant, class, entropy, now)).collect()
+        });
+        let changes = changes.map_err(unchanged)?;
+        self.enter_key_changes(&changes, now, entropy)?;
+        Ok(changes.iter().filter(|change| change.info.state.encrypts()).count())
+    }
+
+    /// Enters what became of keys; the keyring that says so is durable already.
+    pub(super) fn enter_key_changes(
+        &self,
+        changes: &[KeyChange],
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+    ) -> Result<(), Error> {
+        let mut lane = self.lane();
+        let keys = self.keys();
+        self.own_step(&mut lane, &keys, &[], entropy, |planning| {
+            let mut entries: Vec<Entry> = changes.iter().filter_map(|change| change.entry(now)).collect();
+            for entry in &mut entries {
+                entry.policy = keys.policy.short_hash();
+                planning.entropy.fill(&mut entry.id).map_err(|_| Error::Bug)?;
+            }
+            Ok(entries)
+        })
+    }
+}
+
+/// Keys whose time to be rotated has come.
+fn due(keyring: &Keyring, now: Timestamp) -> Vec<(TenantId, Class)> {
+    let is_due = |info: &KeyVersionInfo| {
+        let age = info.enabled_at.map(|at| now.micros().saturating_sub(at.micros()));
+        info.state.encrypts() && age.is_some_and(|age| age >= KEY_ROTATED_AFTER_DAYS * DAY_MICROS)
+    };
+    let inventory = keyring.inventory().into_iter();
+    inventory.filter(|(.., info)| is_due(info)).map(|(tenant, class, _)| (tenant, class)).collect()
+}
+
+/// Makes the next version the one that encrypts, and introduces the one after it: it is in every keyring for
+/// a whole period before it encrypts, so that any backup of the keyring from that period opens everything.
+fn rotate(
+    next: &mut Keyring,
+    tenant: &TenantId,
+    class: Class,
+    entropy: &mut dyn Entropy,
+    now: Timestamp,
+) -> Result<(), KeyChangeError> {
+    next.ensure_next(tenant, class, entropy, now)?;
+    let newest = next.versions(tenant, class).last().map_or(0, |info| info.version);
+    next.enable(tenant, class, newest, now)?;
+    next.introduce(tenant, class, entropy, now).map(drop)
+}
+
+/// How the caller is told that the keyring did not change.
+fn unchanged(_: KeyringUnchanged) -> Error {
+    Error::Unavailable(crate::error::Unavailable::Store)
+}
+
+/// Every version whose state differs between two keyrings.
+fn changes(old: &Keyring, new: &Keyring) -> Vec<KeyChange> {
+    let places = |keyring: &Keyring| -> BTreeMap<_, _> {
+        let inventory = keyring.inventory().into_iter();
+        inventory.map(|(tenant, class, info)| ((tenant, class, info.version), info)).collect()
+    };
+    let before = places(old);
+    let generation = new.generation();
+    let changed = places(new).into_iter().filter(|(place, info)| before.get(place) != Some(info));
+    changed.map(|((tenant, class, _), info)| KeyChange { tenant, class, info, generation }).collect()
+}
+
+impl Keys {
+    /// The keys that encrypt for a tenant and class.
+    pub(super) fn encrypting(
+        &self,
+        tenant: &TenantId,
+        class: Class,
+        now: Timestamp,
+    ) -> Result<EncryptingKeys<'_>, Error> {
+        let keys = self.keyring.encrypting(tenant, class, now);
+        keys.ok_or(match self.keyring.versions(tenant, class).is_empty() {
+            true => Error::Bug,
+            false => Error::State(State::KeyExpired),
+        })
+    }
+}
