@@ -48,6 +48,8 @@ name_only! {
     v1::DetokenizeResponse => "DetokenizeResponse",
     v1::DetokenizedRecord => "DetokenizedRecord",
     v1::Entry => "Entry",
+    v1::EraseTokenRequest => "EraseTokenRequest",
+    v1::EraseTokenResponse => "EraseTokenResponse",
     v1::Expiry => "Expiry",
     v1::FindByValueRequest => "FindByValueRequest",
     v1::FindByValueResponse => "FindByValueResponse",
