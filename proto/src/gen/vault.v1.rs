@@ -2441,6 +2441,25 @@ pub struct FindByValueResponse {
     #[prost(message, optional, tag = "3")]
     pub receipt: ::core::option::Option<Receipt>,
 }
+/// Asks for a value to be forgotten.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct EraseTokenRequest {
+    /// Required. 48 characters.
+    #[prost(string, tag = "1")]
+    pub token: ::prost::alloc::string::String,
+    /// Required. The request or case it is erased for: see `TokenizeRequest.reference`.
+    #[prost(string, tag = "2")]
+    pub reference: ::prost::alloc::string::String,
+}
+/// That it is.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct EraseTokenResponse {
+    /// Always set.
+    #[prost(message, optional, tag = "1")]
+    pub receipt: ::core::option::Option<Receipt>,
+}
 /// Generated client implementations.
 pub mod tokenization_client {
     #![allow(
@@ -2648,6 +2667,32 @@ pub mod tokenization_client {
                 .insert(GrpcMethod::new("vault.v1.Tokenization", "FindByValue"));
             self.inner.unary(req, path, codec).await
         }
+        /// Removes the record and every row that leads to it: the token is unknown from then on, and the same value gets
+        /// a new one. Right: erase.
+        pub async fn erase_token(
+            &mut self,
+            request: impl tonic::IntoRequest<super::EraseTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EraseTokenResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vault.v1.Tokenization/EraseToken",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("vault.v1.Tokenization", "EraseToken"));
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2702,6 +2747,15 @@ pub mod tokenization_server {
             request: tonic::Request<super::FindByValueRequest>,
         ) -> std::result::Result<
             tonic::Response<super::FindByValueResponse>,
+            tonic::Status,
+        >;
+        /// Removes the record and every row that leads to it: the token is unknown from then on, and the same value gets
+        /// a new one. Right: erase.
+        async fn erase_token(
+            &self,
+            request: tonic::Request<super::EraseTokenRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::EraseTokenResponse>,
             tonic::Status,
         >;
     }
@@ -2993,6 +3047,51 @@ pub mod tokenization_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FindByValueSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vault.v1.Tokenization/EraseToken" => {
+                    #[allow(non_camel_case_types)]
+                    struct EraseTokenSvc<T: Tokenization>(pub Arc<T>);
+                    impl<
+                        T: Tokenization,
+                    > tonic::server::UnaryService<super::EraseTokenRequest>
+                    for EraseTokenSvc<T> {
+                        type Response = super::EraseTokenResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::EraseTokenRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Tokenization>::erase_token(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = EraseTokenSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
