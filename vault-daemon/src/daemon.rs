@@ -22,6 +22,7 @@ use crate::custody::Custody;
 use crate::keeper::Keeper;
 use crate::lane::Lane;
 use crate::limits::FILES_POLL;
+use crate::rewrapper::Rewrapper;
 use crate::rpc::{self, Calls, Deadlines};
 use crate::server::{Running, Server, ServerOptions};
 use crate::store::postgres::PostgresStore;
@@ -169,6 +170,7 @@ pub struct Daemon {
     metrics: Arc<Metrics>,
     config: Config,
     _keeper: Keeper,
+    _rewrapper: Rewrapper,
     _files: FilesWatch,
     listener: Option<Listener>,
 }
@@ -211,6 +213,7 @@ impl Daemon {
         let cores = options.cores;
         let lane = Lane::start(cores, Arc::clone(&custody), Arc::clone(&metrics))?;
         let keeper = Keeper::start(Arc::clone(&custody), Arc::clone(&lane), Arc::clone(&metrics))?;
+        let rewrapper = Rewrapper::start(Arc::clone(&custody), Arc::clone(&metrics))?;
         let deadlines = Deadlines::from(&config.deadlines);
         let parts = (Arc::clone(&custody), Arc::clone(&lane), Arc::clone(&metrics));
         let make_core = move |core| {
@@ -234,6 +237,7 @@ impl Daemon {
             metrics,
             config,
             _keeper: keeper,
+            _rewrapper: rewrapper,
             _files: files,
             listener,
         })

@@ -7,7 +7,7 @@
 //! X/passphrase             opens the keyring
 //! X/policy.toml            one shop and its principals
 //! X/certs/ca.pem           verifies the server and issues the clients
-//! X/certs/<principal>.pem  X/certs/<principal>.key (PKCS#8): checkout, billing, auditor, custodian
+//! X/certs/<principal>.pem  X/certs/<principal>.key (PKCS#8): one of PRINCIPALS
 //! X/keyring/ X/anchor/ X/store/
 //! ```
 //!
@@ -34,7 +34,7 @@ use crate::daemon::{Daemon, Site, StartError};
 /// The environment of throwaway vaults.
 pub const ENVIRONMENT: &str = "dev";
 /// The principals of the policy, each with a certificate in `certs/`.
-pub const PRINCIPALS: [&str; 4] = ["checkout", "billing", "auditor", "custodian"];
+pub const PRINCIPALS: [&str; 5] = ["checkout", "billing", "care", "auditor", "custodian"];
 
 const MARK: &str = ".vaultd-dev";
 const MARK_TEXT: &str =

@@ -1,4 +1,5 @@
-//! The keeper: once a second it signs and anchors, sweeps, resumes a suspended vault, seals one in doubt.
+//! The keeper: once a second it signs and anchors, sweeps, rotates keys whose time has come, resumes a
+//! suspended vault, seals one in doubt.
 
 use std::io;
 use std::sync::Arc;
@@ -80,6 +81,14 @@ impl Rounds {
         }
         if let Err(error) = vault.sweep(self.custody.now(), &mut SystemEntropy::new()) {
             tracing::warn!(event = "sweep_failed", reason = error.reason());
+        }
+        match vault.rotate_due(self.custody.now(), &mut SystemEntropy::new()) {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(event = "keys_rotated", count),
+            Err(error) => {
+                self.metrics.alarm();
+                tracing::error!(event = "rotation_failed", reason = error.reason());
+            }
         }
     }
 

@@ -19,6 +19,7 @@ pub mod identity;
 mod keeper;
 pub mod lane;
 pub mod limits;
+mod rewrapper;
 pub mod rpc;
 pub mod server;
 pub mod store;

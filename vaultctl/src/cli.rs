@@ -41,6 +41,8 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Find the token of a value, where the tenant has one token per value.
     Find(Find),
+    /// Erase a token's value for ever, on request.
+    Erase(Erase),
     /// Many values or tokens at once, from a CSV file to another.
     #[command(subcommand)]
     Batch(Batch),
@@ -140,6 +142,19 @@ pub(crate) struct Find {
     /// Your case or order number, kept in the audit log for ever.
     #[arg(long, default_value = "")]
     pub(crate) reference: String,
+}
+
+/// Options of `erase`.
+#[derive(Args)]
+pub(crate) struct Erase {
+    /// The token.
+    pub(crate) token: String,
+    /// The request or case it is erased for, kept in the audit log for ever.
+    #[arg(long)]
+    pub(crate) reference: String,
+    /// Do it. There is no way back.
+    #[arg(long, required = true)]
+    pub(crate) for_ever: bool,
 }
 
 /// `batch`.

@@ -40,7 +40,7 @@ pub(crate) struct Connection {
     /// The folder of a `vaultd dev`.
     #[arg(long, global = true, value_name = "FOLDER")]
     dev: Option<PathBuf>,
-    /// A principal of that folder: checkout, billing, auditor or custodian.
+    /// A principal of that folder: checkout, billing, care, auditor or custodian.
     #[arg(long = "as", global = true, value_name = "PRINCIPAL")]
     principal: Option<String>,
 }

@@ -204,6 +204,9 @@ fn describe(finding: &Finding) -> String {
             token.to_text()
         ),
         Finding::Foreign { tenant, token } => format!("not in the log: tenant {tenant}, {}", token.to_text()),
+        Finding::Erased { tenant, token } => {
+            format!("erased, but there: tenant {tenant}, {}", token.to_text())
+        }
         Finding::Damaged { space, tenant } => format!("damaged: {space:?} row of tenant {tenant}"),
         Finding::DanglingIndex { tenant } => format!("index row without a record: tenant {tenant}"),
     }

@@ -7,7 +7,7 @@
 //! | Denied | PERMISSION_DENIED | `DENIED` |
 //! | Exhausted | RESOURCE_EXHAUSTED | `QUOTA`, `BUSY` |
 //! | IdempotencyKeyReused | ALREADY_EXISTS | `IDEMPOTENCY_KEY_REUSED` |
-//! | State | FAILED_PRECONDITION | `SEALED`, `TOKEN_INACTIVE`, `NO_INDEX` |
+//! | State | FAILED_PRECONDITION | `SEALED`, `TOKEN_INACTIVE`, `NO_INDEX`, `KEY_EXPIRED` |
 //! | Ceremony | by fault: `ceremony_code` | `NO_CEREMONY`, `SHARE_WRONG`, … |
 //! | Unavailable | UNAVAILABLE | `STORE`, `OUTCOME_UNKNOWN` |
 //! | Corrupt | DATA_LOSS | `CORRUPT` |

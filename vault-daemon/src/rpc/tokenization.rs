@@ -109,6 +109,21 @@ impl Tokenization for Calls {
             receipt: receipts.first().map(values::wire_receipt),
         }))
     }
+
+    async fn erase_token(
+        &self,
+        request: Request<wire::EraseTokenRequest>,
+    ) -> Result<Response<wire::EraseTokenResponse>, Status> {
+        let (reply, receipts) = self
+            .call("EraseToken", request, |message| {
+                let token = Token::parse(&message.token)?;
+                Ok(Ask::Erase { token, reference: values::text(&message.reference)? })
+            })
+            .await?;
+        let Reply::Erased = reply else { return Err(bug()) };
+        let receipt = receipts.first().map(values::wire_receipt);
+        Ok(Response::new(wire::EraseTokenResponse { receipt }))
+    }
 }
 
 /// The masked view of what the caller itself sent: it tells nothing about what the vault knew.

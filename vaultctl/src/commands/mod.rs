@@ -6,6 +6,7 @@ mod compare;
 mod completions;
 mod custody;
 mod detokenize;
+mod erase;
 mod find;
 mod seal;
 mod show;
@@ -55,6 +56,7 @@ impl Session {
             Command::Show(options) => show::run(self, options).await,
             Command::Compare(options) => compare::run(self, options).await,
             Command::Find(options) => find::run(self, options).await,
+            Command::Erase(options) => erase::run(self, options).await,
             Command::Batch(options) => batch::run(self, options).await,
             Command::Audit(Audit::Tail(options)) => audit::tail::run(self, &options).await,
             Command::Audit(Audit::Prove(options)) => audit::prove::run(self, &options).await,
