@@ -6,12 +6,13 @@ use vault_proto::v1::entry::Actor;
 use crate::Cell;
 
 /// As which action each RPC is entered while there is a log.
-const ENTERED_AS: [(&str, &str); 17] = [
+const ENTERED_AS: [(&str, &str); 18] = [
     ("Tokenize", "tokenize"),
     ("Detokenize", "detokenize"),
     ("GetToken", "view"),
     ("CompareLastFour", "compare"),
     ("FindByValue", "find-by-value"),
+    ("EraseToken", "erase"),
     ("BatchTokenize", "tokenize"),
     ("BatchDetokenize", "detokenize"),
     ("ListEntries", "audit-read"),

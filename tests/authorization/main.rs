@@ -36,6 +36,7 @@ use crate::site::{Site, Whose};
 /// | checkout, billing | as named | shop | all of the role |
 /// | prover | checkout | shop | prove alone |
 /// | viewer | billing | shop | view alone |
+/// | care | customer-service | shop | all of the role |
 /// | auditor | auditor | shop | all of the role |
 /// | overseer | auditor | every | all of the role |
 /// | custodian | custodian | every | all of the role |
@@ -45,56 +46,59 @@ use crate::site::{Site, Whose};
 /// receipt; `vault` marks an RPC that concerns no tenant. `unfit` is a step of a ceremony that is let in and
 /// finds nothing to do: a passphrase opens this vault.
 const UNSEALED: &str = "
-RPC               of       checkout  prover   billing  viewer   auditor  overseer  custodian  stranger
-Tokenize          own      served    denied   denied   denied   denied   denied    denied     denied
-Tokenize          foreign  nothing   denied   denied   denied   denied   denied    denied     denied
-Detokenize        own      denied    denied   served   denied   denied   denied    denied     denied
-Detokenize        foreign  denied    denied   unknown  denied   denied   denied    denied     denied
-GetToken          own      denied    denied   served   served   denied   denied    denied     denied
-GetToken          foreign  denied    denied   unknown  unknown  denied   denied    denied     denied
-CompareLastFour   own      denied    denied   served   denied   denied   denied    denied     denied
-CompareLastFour   foreign  denied    denied   unknown  denied   denied   denied    denied     denied
-FindByValue       own      served    denied   served   denied   denied   denied    denied     denied
-FindByValue       foreign  nothing   denied   nothing  denied   denied   denied    denied     denied
-BatchTokenize     own      served    denied   denied   denied   denied   denied    denied     denied
-BatchTokenize     foreign  nothing   denied   denied   denied   denied   denied    denied     denied
-BatchDetokenize   own      denied    denied   served   denied   denied   denied    denied     denied
-BatchDetokenize   foreign  denied    denied   unknown  denied   denied   denied    denied     denied
-ListEntries       own      denied    denied   denied   denied   served   served    denied     denied
-ListEntries       foreign  denied    denied   denied   denied   nothing  served    denied     denied
-GetCheckpoint     vault    served    served   served   denied   served   served    denied     denied
-ProveInclusion    own      served    served   served   denied   served   served    denied     denied
-ProveInclusion    foreign  served    served   served   denied   served   served    denied     denied
-ProveConsistency  vault    served    served   served   denied   served   served    denied     denied
-GetStatus         vault    denied    denied   denied   denied   served   served    served     denied
-BeginCeremony     vault    denied    denied   denied   denied   denied   denied    unfit      denied
-SubmitShare       vault    denied    denied   denied   denied   denied   denied    unfit      denied
-CancelCeremony    vault    denied    denied   denied   denied   denied   denied    unfit      denied
-Unseal            vault    denied    denied   denied   denied   denied   denied    served     denied
-Seal              vault    denied    denied   denied   denied   denied   denied    served     denied
+RPC               of       checkout prover  billing viewer  care    auditor overseer custodian stranger
+Tokenize          own      served   denied  denied  denied  denied  denied  denied   denied    denied
+Tokenize          foreign  nothing  denied  denied  denied  denied  denied  denied   denied    denied
+Detokenize        own      denied   denied  served  denied  denied  denied  denied   denied    denied
+Detokenize        foreign  denied   denied  unknown denied  denied  denied  denied   denied    denied
+GetToken          own      denied   denied  served  served  served  denied  denied   denied    denied
+GetToken          foreign  denied   denied  unknown unknown unknown denied  denied   denied    denied
+CompareLastFour   own      denied   denied  served  denied  served  denied  denied   denied    denied
+CompareLastFour   foreign  denied   denied  unknown denied  unknown denied  denied   denied    denied
+FindByValue       own      served   denied  served  denied  denied  denied  denied   denied    denied
+FindByValue       foreign  nothing  denied  nothing denied  denied  denied  denied   denied    denied
+EraseToken        own      denied   denied  denied  denied  served  denied  denied   denied    denied
+EraseToken        foreign  denied   denied  denied  denied  unknown denied  denied   denied    denied
+BatchTokenize     own      served   denied  denied  denied  denied  denied  denied   denied    denied
+BatchTokenize     foreign  nothing  denied  denied  denied  denied  denied  denied   denied    denied
+BatchDetokenize   own      denied   denied  served  denied  denied  denied  denied   denied    denied
+BatchDetokenize   foreign  denied   denied  unknown denied  denied  denied  denied   denied    denied
+ListEntries       own      denied   denied  denied  denied  denied  served  served   denied    denied
+ListEntries       foreign  denied   denied  denied  denied  denied  nothing served   denied    denied
+GetCheckpoint     vault    served   served  served  denied  served  served  served   denied    denied
+ProveInclusion    own      served   served  served  denied  served  served  served   denied    denied
+ProveInclusion    foreign  served   served  served  denied  served  served  served   denied    denied
+ProveConsistency  vault    served   served  served  denied  served  served  served   denied    denied
+GetStatus         vault    denied   denied  denied  denied  denied  served  served   served    denied
+BeginCeremony     vault    denied   denied  denied  denied  denied  denied  denied   unfit     denied
+SubmitShare       vault    denied   denied  denied  denied  denied  denied  denied   unfit     denied
+CancelCeremony    vault    denied   denied  denied  denied  denied  denied  denied   unfit     denied
+Unseal            vault    denied   denied  denied  denied  denied  denied  denied   served    denied
+Seal              vault    denied   denied  denied  denied  denied  denied  denied   served    denied
 ";
 
 /// The same while the keys are not in memory: status and unsealing are decided as ever, all else is refused
 /// before anything of the request is looked at.
 const SEALED: &str = "
-RPC               of       checkout  prover   billing  viewer   auditor  overseer  custodian  stranger
-Tokenize          own      sealed    sealed   sealed   sealed   sealed   sealed    sealed     sealed
-Detokenize        own      sealed    sealed   sealed   sealed   sealed   sealed    sealed     sealed
-GetToken          own      sealed    sealed   sealed   sealed   sealed   sealed    sealed     sealed
-CompareLastFour   own      sealed    sealed   sealed   sealed   sealed   sealed    sealed     sealed
-FindByValue       own      sealed    sealed   sealed   sealed   sealed   sealed    sealed     sealed
-BatchTokenize     own      sealed    sealed   sealed   sealed   sealed   sealed    sealed     sealed
-BatchDetokenize   own      sealed    sealed   sealed   sealed   sealed   sealed    sealed     sealed
-ListEntries       own      sealed    sealed   sealed   sealed   sealed   sealed    sealed     sealed
-GetCheckpoint     vault    sealed    sealed   sealed   sealed   sealed   sealed    sealed     sealed
-ProveInclusion    own      sealed    sealed   sealed   sealed   sealed   sealed    sealed     sealed
-ProveConsistency  vault    sealed    sealed   sealed   sealed   sealed   sealed    sealed     sealed
-GetStatus         vault    denied    denied   denied   denied   served   served    served     denied
-BeginCeremony     vault    denied    denied   denied   denied   denied   denied    unfit      denied
-SubmitShare       vault    denied    denied   denied   denied   denied   denied    unfit      denied
-CancelCeremony    vault    denied    denied   denied   denied   denied   denied    unfit      denied
-Unseal            vault    denied    denied   denied   denied   denied   denied    served     denied
-Seal              vault    sealed    sealed   sealed   sealed   sealed   sealed    sealed     sealed
+RPC               of       checkout prover  billing viewer  care    auditor overseer custodian stranger
+Tokenize          own      sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
+Detokenize        own      sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
+GetToken          own      sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
+CompareLastFour   own      sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
+FindByValue       own      sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
+EraseToken        own      sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
+BatchTokenize     own      sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
+BatchDetokenize   own      sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
+ListEntries       own      sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
+GetCheckpoint     vault    sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
+ProveInclusion    own      sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
+ProveConsistency  vault    sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
+GetStatus         vault    denied   denied  denied  denied  denied  served  served   served    denied
+BeginCeremony     vault    denied   denied  denied  denied  denied  denied  denied   unfit     denied
+SubmitShare       vault    denied   denied  denied  denied  denied  denied  denied   unfit     denied
+CancelCeremony    vault    denied   denied  denied  denied  denied  denied  denied   unfit     denied
+Unseal            vault    denied   denied  denied  denied  denied  denied  denied   served    denied
+Seal              vault    sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
 ";
 
 /// One cell of a table.
@@ -167,7 +171,7 @@ async fn sealed_every_rpc_answers_every_role_as_the_table_says() {
         *refused.entry((entries::actor(entry), entry.outcome.as_str())).or_default() += entry.count;
     }
     // Three steps of ceremonies and one unsealing each; steps that found nothing to do are refused as well.
-    let known = ["checkout", "prover", "billing", "viewer", "auditor", "overseer"].map(Some);
+    let known = ["checkout", "prover", "billing", "viewer", "care", "auditor", "overseer"].map(Some);
     let denied = known.into_iter().chain([None]).map(|who| ((who, "DENIED"), 4));
     let custodian =
         [("OTHER_SEAL", 1), ("NO_CEREMONY", 2)].map(|(reason, n)| ((Some("custodian"), reason), n));

@@ -7,7 +7,7 @@ use vault_proto::v1::custody_client::CustodyClient;
 use vault_proto::v1::tokenization_client::TokenizationClient;
 use vault_proto::v1::{
     BatchDetokenizeItem, BatchDetokenizeRequest, BatchTokenizeItem, BatchTokenizeRequest,
-    BeginCeremonyRequest, CancelCeremonyRequest, CompareLastFourRequest, DetokenizeRequest,
+    BeginCeremonyRequest, CancelCeremonyRequest, CompareLastFourRequest, DetokenizeRequest, EraseTokenRequest,
     FindByValueRequest, GetCheckpointRequest, GetStatusRequest, GetTokenRequest, ListEntriesRequest,
     ProveConsistencyRequest, ProveInclusionRequest, Refusal, SealRequest, SubmitShareRequest,
     TokenizeRequest, Value, batch_detokenize_result, batch_tokenize_result, value,
@@ -22,6 +22,7 @@ pub(crate) async fn seen(site: &Site, principal: &str, rpc: &str, of: Whose) -> 
         "Tokenize" | "Detokenize" | "GetToken" | "CompareLastFour" | "FindByValue" => {
             one_value(site, principal, rpc, target).await
         }
+        "EraseToken" => erase(site, principal, target, of).await,
         "BatchTokenize" | "BatchDetokenize" => batch(site, principal, rpc, target).await,
         "ListEntries" | "GetCheckpoint" | "ProveInclusion" | "ProveConsistency" => {
             log(site, principal, rpc, target).await
@@ -96,6 +97,15 @@ async fn one_value(site: &Site, principal: &str, rpc: &str, target: &Target) -> 
             client.find_by_value(request).await?.get_ref().token == token
         }
     })
+}
+
+/// Erases a record of its own, since the others are asked about again.
+async fn erase(site: &Site, principal: &str, target: &Target, of: Whose) -> Result<bool, Refused> {
+    let spare = if of == Whose::Own { site.spare().await } else { None };
+    let token = spare.unwrap_or_else(|| target.token.clone());
+    let request = EraseTokenRequest { token, reference: "case-1".to_owned() };
+    let answer = TokenizationClient::new(site.channel(principal)).erase_token(request).await?;
+    Ok(answer.get_ref().receipt.is_some())
 }
 
 fn release(token: String) -> DetokenizeRequest {

@@ -37,6 +37,7 @@ fn the_guide_says_what_to_do_about_every_reason() {
         Error::State(State::Sealed),
         Error::State(State::NoIndex),
         Error::State(State::TokenInactive),
+        Error::State(State::KeyExpired),
         Error::Unavailable(Unavailable::Store),
         Error::Unavailable(Unavailable::OutcomeUnknown),
         Error::Corrupt,

@@ -3,8 +3,8 @@
 use vault_proto::v1 as wire;
 
 use crate::requests::{
-    action, batch_of, batch_tokenize, caller, card, consistency, list, prove, release, seal, ssn, tokenize,
-    unseal, valid, whole_card, with_key, with_text, with_token, with_value,
+    action, batch_of, batch_tokenize, caller, card, consistency, erase, list, prove, release, seal, ssn,
+    tokenize, unseal, valid, whole_card, with_key, with_text, with_token, with_value,
 };
 use crate::rpcs::Ask;
 use crate::site::{FOREIGN, OWN, OWN_SSN, RESTRICTED, Stage};
@@ -127,12 +127,13 @@ fn bad_texts() -> Vec<(&'static str, String, &'static str)> {
 }
 
 fn texts(stage: &Stage) -> Vec<Case> {
-    const RPCS: [&str; 8] = [
+    const RPCS: [&str; 9] = [
         "Tokenize",
         "Detokenize",
         "GetToken",
         "CompareLastFour",
         "FindByValue",
+        "EraseToken",
         "BatchTokenize",
         "BatchDetokenize",
         "Seal",
@@ -204,7 +205,7 @@ pub(crate) fn unknown_tokens(stage: &Stage) -> Vec<(&'static str, String)> {
 
 fn tokens(stage: &Stage) -> Vec<Case> {
     let mut cases = Vec::new();
-    for rpc in ["Detokenize", "BatchDetokenize", "GetToken", "CompareLastFour"] {
+    for rpc in ["Detokenize", "BatchDetokenize", "GetToken", "CompareLastFour", "EraseToken"] {
         let malformed_tokens = [
             ("no token", String::new()),
             ("a short token", "tok_pan_abcdefghijklmnop".to_owned()),
@@ -275,6 +276,9 @@ fn denied(stage: &Stage) -> Vec<Case> {
         let case = Case::new("another class", with_token(rpc, &stage.own_ssn), "DENIED", Entered::Refused);
         cases.push(case.by("cards-billing"));
     }
+    let erase_ssn = with_token("EraseToken", &stage.own_ssn);
+    cases.push(Case::new("another class", erase_ssn, "DENIED", Entered::Refused).by("cards-care"));
+    cases.push(Case::new("no reference", erase(&stage.spare, ""), "DENIED", Entered::Refused));
     cases.extend(denied_names(stage));
     cases
 }

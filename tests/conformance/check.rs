@@ -12,7 +12,7 @@ use crate::site::{Site, actor};
 use crate::{holds, logs};
 
 /// The code of every reason; what is not here is INVALID_ARGUMENT.
-const CODES: [(&str, Code); 30] = [
+const CODES: [(&str, Code); 31] = [
     ("UNKNOWN_TOKEN", Code::NotFound),
     ("DENIED", Code::PermissionDenied),
     ("WRONG_PASSPHRASE", Code::PermissionDenied),
@@ -22,6 +22,7 @@ const CODES: [(&str, Code); 30] = [
     ("SEALED", Code::FailedPrecondition),
     ("NO_INDEX", Code::FailedPrecondition),
     ("TOKEN_INACTIVE", Code::FailedPrecondition),
+    ("KEY_EXPIRED", Code::FailedPrecondition),
     ("KEYRING_UNUSABLE", Code::FailedPrecondition),
     ("KEYRING_OLD", Code::FailedPrecondition),
     ("ANCHOR_UNUSABLE", Code::FailedPrecondition),

@@ -21,9 +21,13 @@ use crate::site::Stage;
 use crate::unsealing;
 
 /// Reasons that nobody can trigger from outside, and why.
-const OUT_OF_REACH: [(&str, &str); 3] = [
+const OUT_OF_REACH: [(&str, &str); 4] = [
     ("SHARES_TOO_FEW", "only commands on the host take several shares at once"),
     ("TOKEN_INACTIVE", "no RPC deactivates a record yet"),
+    (
+        "KEY_EXPIRED",
+        "the vault enables the next key long before, unless its keyring cannot be written for years",
+    ),
     ("BUG", "only a defect gives it, such as a random source that fails"),
 ];
 
@@ -202,6 +206,7 @@ examples! { core_errors, Error,
     Error::State(State::NoIndex) => Error::State(State::NoIndex),
     Error::State(State::TokenInactive) => Error::State(State::TokenInactive),
     Error::Ceremony(_) => Error::Ceremony(CeremonyFault::NotOpen),
+    Error::State(State::KeyExpired) => Error::State(State::KeyExpired),
     Error::Unavailable(Unavailable::Store) => Error::Unavailable(Unavailable::Store),
     Error::Unavailable(Unavailable::OutcomeUnknown) => Error::Unavailable(Unavailable::OutcomeUnknown),
     Error::Corrupt => Error::Corrupt,

@@ -26,20 +26,20 @@ async fn every_rpc_refuses_every_bad_request_with_its_reason() {
 #[tokio::test]
 async fn unknown_foreign_erased_and_restricted_tokens_have_one_and_the_same_answer() {
     let site = Site::start().await;
-    // No RPC erases yet: the row goes as an erasure would take it.
-    let Ask::Tokenize(request) = requests::with_key("Tokenize", "378282246310005", "gone") else { panic!() };
     let kept = site.store.kept();
-    let erased = site.ask("checkout", Ask::Tokenize(request)).await.unwrap().token;
-    for key in site.store.kept().into_keys().filter(|key| !kept.contains_key(key)) {
-        site.store.rows.danger_set(key, None);
-    }
+    let gone = requests::with_key("Tokenize", "6011111111111117", "gone");
+    let erased = site.ask("checkout", gone).await.unwrap().token;
+    assert!(site.store.kept().len() > kept.len());
+    site.ask("care", requests::erase(&erased, "case-1")).await.unwrap();
+    assert!(site.store.kept() == kept, "record, index and idempotency rows are gone");
     let mut tokens = unknown_tokens(&site.stage);
     tokens.push(("erased", erased));
-    for rpc in ["Detokenize", "BatchDetokenize", "GetToken", "CompareLastFour"] {
+    for rpc in ["Detokenize", "BatchDetokenize", "GetToken", "CompareLastFour", "EraseToken"] {
         let mut answers = Vec::new();
         let restricted = rpc.ends_with("etokenize").then(|| ("restricted", site.stage.restricted.clone()));
         for (_, token) in tokens.iter().cloned().chain(restricted) {
-            answers.push(Refused::of(site.ask("billing", requests::with_token(rpc, &token)).await));
+            answers
+                .push(Refused::of(site.ask(requests::caller(rpc), requests::with_token(rpc, &token)).await));
         }
         assert_eq!(answers[0].as_ref().and_then(|got| got.reason.as_deref()), Some("UNKNOWN_TOKEN"), "{rpc}");
         assert!(answers.iter().all(|answer| *answer == answers[0]), "{rpc}: {answers:?}");

@@ -96,8 +96,13 @@ pub(crate) fn with_token(rpc: &str, token: &str) -> Ask {
             let last_four = b"1111".to_vec();
             Ask::CompareLastFour(wire::CompareLastFourRequest { token: text, last_four, reference })
         }
+        "EraseToken" => erase(token, "case-1"),
         _ => panic!("{rpc} takes no token"),
     }
+}
+
+pub(crate) fn erase(token: &str, reference: &str) -> Ask {
+    Ask::EraseToken(wire::EraseTokenRequest { token: token.to_owned(), reference: reference.to_owned() })
 }
 
 /// A valid call but for its reference, or for its reason.
@@ -112,6 +117,7 @@ pub(crate) fn with_text(rpc: &str, stage: &Stage, text: &str) -> Ask {
             Ask::CompareLastFour(request)
         }
         Ask::FindByValue(request) => Ask::FindByValue(wire::FindByValueRequest { reference, ..request }),
+        Ask::EraseToken(request) => Ask::EraseToken(wire::EraseTokenRequest { reference, ..request }),
         Ask::BatchTokenize(mut request) => {
             request.items[0].reference = reference;
             Ask::BatchTokenize(request)
@@ -142,6 +148,7 @@ pub(crate) fn valid(rpc: &str, stage: &Stage) -> Ask {
     match rpc {
         "Tokenize" | "BatchTokenize" | "FindByValue" => with_value(rpc, Some(card(OWN))),
         "Detokenize" | "BatchDetokenize" | "GetToken" | "CompareLastFour" => with_token(rpc, &stage.own),
+        "EraseToken" => with_token(rpc, &stage.spare),
         "ListEntries" => list(0),
         "GetCheckpoint" => Ask::GetCheckpoint(wire::GetCheckpointRequest {}),
         "ProveInclusion" => prove(stage.receipt.index, &stage.receipt.leaf_hash),
@@ -163,6 +170,7 @@ pub(crate) fn caller(rpc: &str) -> &'static str {
     match rpc {
         "Tokenize" | "BatchTokenize" => "checkout",
         "Detokenize" | "BatchDetokenize" | "GetToken" | "CompareLastFour" | "FindByValue" => "billing",
+        "EraseToken" => "care",
         "GetStatus" | "Unseal" | "Seal" | "BeginCeremony" | "SubmitShare" | "CancelCeremony" => "custodian",
         _ => "auditor",
     }
@@ -178,6 +186,7 @@ pub(crate) fn action(rpc: &str, by: &str) -> &'static str {
         "GetToken" => "view",
         "CompareLastFour" => "compare",
         "FindByValue" => "find-by-value",
+        "EraseToken" => "erase",
         "ListEntries" => "audit-read",
         "GetStatus" => "status",
         "Unseal" => "unseal",

@@ -71,6 +71,7 @@ rpcs! {
         |_| Answer::default();
     Tokenization FindByValue(FindByValueRequest) by TokenizationClient.find_by_value,
         |answer: &wire::FindByValueResponse| Answer { token: answer.token.clone(), ..Answer::default() };
+    Tokenization EraseToken(EraseTokenRequest) by TokenizationClient.erase_token, |_| Answer::default();
     Batches BatchTokenize(BatchTokenizeRequest) by BatchesClient.batch_tokenize, tokenized;
     Batches BatchDetokenize(BatchDetokenizeRequest) by BatchesClient.batch_detokenize, detokenized;
     Audit ListEntries(ListEntriesRequest) by AuditClient.list_entries, |_| Answer::default();

@@ -46,6 +46,7 @@ pub(crate) const CUSTODIANS: [&str; 3] = ["custodian", "opener", "slow-custodian
 pub(crate) const OWN: &str = "4111111111111111";
 pub(crate) const RESTRICTED: &str = "4012888888881881";
 pub(crate) const FOREIGN: &str = "5555555555554444";
+pub(crate) const SPARE: &str = "378282246310005";
 pub(crate) const OWN_SSN: &str = "078-05-1120";
 
 /// A clock that only the test moves.
@@ -70,6 +71,8 @@ pub(crate) struct Stage {
     pub(crate) own_ssn: String,
     pub(crate) restricted: String,
     pub(crate) foreign: String,
+    /// A record that nothing else asks about.
+    pub(crate) spare: String,
     pub(crate) receipt: Receipt,
 }
 
@@ -171,11 +174,13 @@ impl Site {
         restricted.purposes = vec!["research".to_owned()];
         let restricted = tokenize("checkout", restricted).await;
         let foreign = tokenize("rival-checkout", requests::tokenize(requests::card(FOREIGN))).await;
+        let spare = tokenize("checkout", requests::tokenize(requests::card(SPARE))).await;
         self.stage = Stage {
             own: own.token,
             own_ssn: own_ssn.token,
             restricted: restricted.token,
             foreign: foreign.token,
+            spare: spare.token,
             receipt: own.receipt.unwrap(),
         };
     }

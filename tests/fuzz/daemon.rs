@@ -64,6 +64,9 @@ pub(crate) fn sound_calls(token: &str) -> Vec<Call> {
     let find = v1::FindByValueRequest { value: bare, reference: reference.clone() };
     let view = v1::GetTokenRequest { token: token.clone(), reference: reference.clone() };
     let compare = v1::CompareLastFourRequest { token, last_four, reference };
+    // Another's, so that what the other calls ask for stays.
+    let unknown = token_of_nobody(&compare.token);
+    let erase = v1::EraseTokenRequest { token: unknown, reference: "case-1".to_owned() };
     let entries = v1::ListEntriesRequest { start_index: 1, page_size: 10 };
     let consistency = v1::ProveConsistencyRequest { from_size: 1, to_size: 2 };
     let inclusion = v1::ProveInclusionRequest { index: 1, leaf_hash: vec![7; 32] };
@@ -75,6 +78,7 @@ pub(crate) fn sound_calls(token: &str) -> Vec<Call> {
         ("billing", "/vault.v1.Tokenization/GetToken", view.encode_to_vec()),
         ("billing", "/vault.v1.Tokenization/CompareLastFour", compare.encode_to_vec()),
         ("billing", "/vault.v1.Tokenization/FindByValue", find.encode_to_vec()),
+        ("care", "/vault.v1.Tokenization/EraseToken", erase.encode_to_vec()),
         ("auditor", "/vault.v1.Audit/ListEntries", entries.encode_to_vec()),
         ("auditor", "/vault.v1.Audit/GetCheckpoint", Vec::new()),
         ("auditor", "/vault.v1.Audit/ProveConsistency", consistency.encode_to_vec()),
@@ -86,6 +90,10 @@ pub(crate) fn sound_calls(token: &str) -> Vec<Call> {
             v1::UnsealRequest { passphrase: vec![b'x'; 15] }.encode_to_vec(),
         ),
     ]
+}
+
+fn token_of_nobody(token: &str) -> String {
+    token.replace("tok_pan_", "tok_ssn_")
 }
 
 #[test]
@@ -100,8 +108,12 @@ fn every_message_is_answered_and_what_is_refused_is_the_callers_fault() {
         for (principal, path, message) in &calls {
             let client = vault.connector(principal).unwrap().connect().await.unwrap();
             let answer = call(client.clone(), path, message.clone()).await;
-            // The hash of the proof is nobody's.
-            let expected = if path.ends_with("ProveInclusion") { Code::InvalidArgument } else { Code::Ok };
+            let expected = match *path {
+                // The hash of the proof is nobody's, nor is the token.
+                "/vault.v1.Audit/ProveInclusion" => Code::InvalidArgument,
+                "/vault.v1.Tokenization/EraseToken" => Code::NotFound,
+                _ => Code::Ok,
+            };
             assert_eq!(code(&answer), expected, "{path}");
             clients.push(client);
         }

@@ -13,8 +13,8 @@ use vault_proto::v1::custody_client::CustodyClient;
 use vault_proto::v1::tokenization_client::TokenizationClient;
 use vault_proto::v1::{
     BatchDetokenizeItem, BatchDetokenizeRequest, BatchTokenizeItem, BatchTokenizeRequest,
-    CompareLastFourRequest, DetokenizeRequest, FindByValueRequest, GetTokenRequest, ProveInclusionRequest,
-    SealRequest, TokenizeRequest, UnsealRequest, Value,
+    CompareLastFourRequest, DetokenizeRequest, EraseTokenRequest, FindByValueRequest, GetTokenRequest,
+    ProveInclusionRequest, SealRequest, TokenizeRequest, UnsealRequest, Value,
 };
 use vault_tests::process::Vaultd;
 use vault_tests::values::{Seeded, card, digits, ssn};
@@ -65,6 +65,7 @@ impl Numbers {
 pub(crate) struct Clients {
     checkout: Channel,
     billing: Channel,
+    care: Channel,
     auditor: Channel,
     stranger: Channel,
 }
@@ -75,6 +76,7 @@ impl Clients {
         Self {
             checkout: vaultd.connect("checkout").await,
             billing: vaultd.connect("billing").await,
+            care: vaultd.connect("care").await,
             auditor: vaultd.connect("auditor").await,
             stranger: vaultd.connect("stranger").await,
         }
@@ -95,6 +97,8 @@ pub(crate) async fn make_every_call(clients: &Clients, numbers: &Numbers, endpoi
         detokenize_one_by_one(&clients.billing, &single[..SINGLES / 2], &tokens).await;
         look_at(&clients.billing, &single[0], &tokens[0]).await;
         detokenize_together(&clients.billing, part, &tokens).await;
+        // Its number was in a record, an index row and an idempotency row.
+        erase(&clients.care, &tokens[0]).await;
     }
     let mut heard = be_refused(clients, numbers).await;
     heard.extend(be_refused_in_a_batch(clients, numbers).await);
@@ -202,6 +206,12 @@ async fn look_at(billing: &Channel, number: &str, token: &str) {
     assert_eq!(client.find_by_value(request).await.expect("an answer").into_inner().token, token);
 }
 
+async fn erase(care: &Channel, token: &str) {
+    let mut client = TokenizationClient::new(care.clone());
+    let request = EraseTokenRequest { token: token.to_owned(), reference: "leakage".to_owned() };
+    assert!(client.erase_token(request).await.expect("an answer").into_inner().receipt.is_some());
+}
+
 /// Collects what refusals say, each to be had by a call that must fail.
 #[derive(Default)]
 struct Heard(Vec<Vec<u8>>);
@@ -298,6 +308,11 @@ async fn be_refused_elsewhere(clients: &Clients, number: &str, heard: &mut Heard
     heard.refused("checkout detokenize", checkout.detokenize(revealing(UNKNOWN_TOKEN)).await);
     let request = FindByValueRequest { value: Some(card(number)), reference: String::new() };
     heard.refused("checkout find_by_value", checkout.find_by_value(request).await);
+    let mut care = TokenizationClient::new(clients.care.clone());
+    for (token, reference) in [(number, "case-1"), (UNKNOWN_TOKEN, number)] {
+        let request = EraseTokenRequest { token: token.to_owned(), reference: reference.to_owned() };
+        heard.refused("care erase_token", care.erase_token(request).await);
+    }
     let mut custody = CustodyClient::new(clients.auditor.clone());
     heard.refused("custody seal", custody.seal(SealRequest { reason: number.to_owned() }).await);
     let passphrase = number.as_bytes().to_vec();

@@ -69,6 +69,21 @@ fn the_last_four_are_compared_and_a_value_s_token_is_found() {
 }
 
 #[test]
+fn a_value_is_erased_only_when_that_is_meant_and_then_for_ever() {
+    let site = Site::start();
+    let token = site.token(PAN);
+    let erase = ["erase", &token, "--reference", "request-1"];
+    assert!(site.run("care", &erase, "").expect(2).err.contains("--for-ever"));
+    assert_eq!(site.run("billing", &["show", &token], "").text("state"), "active");
+
+    let said = site.run("care", &[&erase[..], &["--for-ever"]].concat(), "");
+    assert_eq!(said.field("erased"), true);
+    assert!(said.text("receipt").contains("/log"));
+    assert!(site.run("billing", &["show", &token], "").expect(1).err.contains("UNKNOWN_TOKEN"));
+    assert_ne!(site.token(PAN), token, "the same value has a new token");
+}
+
+#[test]
 fn an_ssn_is_a_class_of_its_own() {
     let site = Site::start();
     let said = site.run("checkout", &["tokenize", "--class", "ssn", "--from", "-"], "078-05-1120");
