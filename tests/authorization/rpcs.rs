@@ -7,10 +7,10 @@ use vault_proto::v1::custody_client::CustodyClient;
 use vault_proto::v1::tokenization_client::TokenizationClient;
 use vault_proto::v1::{
     BatchDetokenizeItem, BatchDetokenizeRequest, BatchTokenizeItem, BatchTokenizeRequest,
-    BeginCeremonyRequest, CancelCeremonyRequest, CompareLastFourRequest, DetokenizeRequest, EraseTokenRequest,
-    FindByValueRequest, GetCheckpointRequest, GetStatusRequest, GetTokenRequest, ListEntriesRequest,
-    ProveConsistencyRequest, ProveInclusionRequest, Refusal, SealRequest, SubmitShareRequest,
-    TokenizeRequest, Value, batch_detokenize_result, batch_tokenize_result, value,
+    BeginCeremonyRequest, CancelCeremonyRequest, CompareLastFourRequest, DetokenizeRequest,
+    EraseTokenRequest, FindByValueRequest, GetCheckpointRequest, GetStatusRequest, GetTokenRequest,
+    ListEntriesRequest, ProveConsistencyRequest, ProveInclusionRequest, Refusal, SealRequest,
+    SubmitShareRequest, TokenizeRequest, Value, batch_detokenize_result, batch_tokenize_result, value,
 };
 
 use crate::site::{Site, Target, Whose, card};

@@ -5,7 +5,7 @@ use vault_proto::v1::batch_tokenize_result::Verdict;
 use vault_proto::v1::batches_client::BatchesClient;
 
 use crate::cases::{USED_KEY, cases, unknown_tokens};
-use crate::rpcs::{Ask, Refused};
+use crate::rpcs::Refused;
 use crate::site::{FOREIGN, OWN, OWN_SSN, Site};
 use crate::{check, requests};
 

@@ -35,7 +35,7 @@ use vault_proto::v1::{Entry, ListEntriesRequest, Receipt, entry};
 
 use crate::logs;
 use crate::requests;
-use crate::rpcs::{Answer, Ask};
+use crate::rpcs::{Answer, Ask, Refused};
 use crate::stores::Gated;
 
 pub(crate) const POLICY: &str = include_str!("policy.toml");
@@ -231,6 +231,19 @@ impl Site {
 
     pub(crate) async fn unseal(&self) {
         self.ask("opener", requests::unseal(PASSPHRASE)).await.unwrap();
+    }
+
+    /// Unseals a vault that seals itself: its status says sealed a moment before its keys are wiped, and who
+    /// comes in between is told to come again.
+    pub(crate) async fn unseal_after_sealing(&self) {
+        for _ in 0..100 {
+            match Refused::of(self.ask("opener", requests::unseal(PASSPHRASE)).await) {
+                None => return,
+                Some(refused) => assert_eq!(refused.reason.as_deref(), Some("BUSY")),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the sealing does not end");
     }
 
     /// Waits until a vault whose store was away serves again by itself.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use vault_core::crypto::SystemEntropy;
 use vault_core::error::Error;
 use vault_core::vault::{Health, RewrapPhase, RewrapProgress};
+use vault_guard::wipe_stack;
 
 use crate::custody::Custody;
 use crate::telemetry::Metrics;
@@ -51,7 +52,10 @@ fn step(custody: &Custody, metrics: &Metrics) -> Duration {
     let Some(vault) = custody.open().filter(|vault| vault.health() == Health::Serving) else {
         return IDLE;
     };
-    match vault.rewrap_step(custody.now(), &mut SystemEntropy::new()) {
+    let stepped = vault.rewrap_step(custody.now(), &mut SystemEntropy::new());
+    // Copies of the values it encrypted anew.
+    wipe_stack();
+    match stepped {
         Ok(None) => return IDLE,
         Ok(Some(progress)) => tell(&progress, metrics),
         // The store is away, which the keeper tells.
@@ -71,10 +75,10 @@ fn tell(progress: &RewrapProgress, metrics: &Metrics) {
         return;
     }
     if progress.is_proven() {
-        tracing::info!(event = "rewrap_finished", rewrapped = progress.rewrapped);
+        tracing::info!(event = "rewrap_finished", count = progress.rewrapped);
     } else {
         metrics.alarm();
-        tracing::error!(event = "rewrap_left_rows", rewrapped = progress.rewrapped, left = progress.left);
+        tracing::error!(event = "rewrap_left_rows", count = progress.left);
     }
 }
 

@@ -59,7 +59,7 @@ impl KeyChange {
 
 /// How an entry names the keyring's generation.
 pub(super) fn generation_note(generation: u64) -> Option<CallerText> {
-    CallerText::of_stored(&format!("generation:{generation}"))
+    CallerText::of_stored(&format!("keyring-generation:{generation}"))
 }
 
 impl Vault {
@@ -114,8 +114,8 @@ impl Vault {
             return Ok(0);
         }
         let changes = self.change_keyring(entropy, |next, entropy| {
-            let due = due(next, now).into_iter();
-            due.map(|(tenant, class)| rotate(next, &tenant, class, entropy, now)).collect()
+            let mut due = due(next, now).into_iter();
+            due.try_for_each(|(tenant, class)| rotate(next, &tenant, class, entropy, now))
         });
         let changes = changes.map_err(unchanged)?;
         self.enter_key_changes(&changes, now, entropy)?;

@@ -180,7 +180,7 @@ impl Vault {
             let progress = progress.unwrap_or_else(|| RewrapProgress::begin(target, now));
             if progress.phase != RewrapPhase::Done {
                 let due = Due { tenant, class, progress };
-                return self.step(&mut lane, &keys, due, now, entropy).map(Some);
+                return self.take_step(&mut lane, &keys, due, now, entropy).map(Some);
             }
         }
         Ok(None)
@@ -207,7 +207,7 @@ impl Vault {
         value.ok().and_then(RewrapProgress::from_bytes).map(Some).ok_or(Error::Corrupt)
     }
 
-    fn step(
+    fn take_step(
         &self,
         lane: &mut Lane,
         keys: &Keys,

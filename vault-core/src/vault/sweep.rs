@@ -219,7 +219,8 @@ mod tests {
         assert!(bench.detokenize("other-billing", token, "settlement").is_err());
         let before =
             (rows(&bench, Space::Quota), rows(&bench, Space::Idempotency), rows(&bench, Space::Seen));
-        assert!(before.0 >= 4 && before.1 == 1 && before.2 == 1, "{before:?}");
+        // An idempotency row has a trace beside it.
+        assert!(before.0 >= 4 && before.1 == 2 && before.2 == 1, "{before:?}");
         bench.now = bench.now.plus_seconds(2 * DAY);
         sweep_all(&mut bench);
         let after = (rows(&bench, Space::Quota), rows(&bench, Space::Idempotency), rows(&bench, Space::Seen));
@@ -253,9 +254,10 @@ mod tests {
         for principal in ["auditor", "billing"] {
             drop(bench.call(principal, Request::Status));
         }
-        assert_eq!((rows(&bench, Space::Idempotency), rows(&bench, Space::Quota)), (9, 9));
+        // Beside each idempotency row stands a trace.
+        assert_eq!((rows(&bench, Space::Idempotency), rows(&bench, Space::Quota)), (18, 9));
         sweep_all(&mut bench);
-        assert_eq!((rows(&bench, Space::Idempotency), rows(&bench, Space::Quota)), (3, 3));
+        assert_eq!((rows(&bench, Space::Idempotency), rows(&bench, Space::Quota)), (6, 3));
     }
 
     #[test]

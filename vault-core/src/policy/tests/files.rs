@@ -117,8 +117,8 @@ fn missing_and_empty_keys_are_refused() {
         ("identity = \"uri:spiffe://shop/checkout\"\n", "", "principal[0].identity", missing),
         ("tenant = \"shop\"\n", "", "principal[0].tenant", missing),
         ("role = \"checkout\"\n", "", "principal[0].role", missing),
-        ("rights = [\"status\", \"unseal\", \"seal\"]", "", "principal[4].rights", missing),
-        ("rights = [\"status\", \"unseal\", \"seal\"]", "rights = []", "principal[4].rights", empty),
+        ("rights = [\"status\", \"unseal\", \"seal\"]", "", "principal[5].rights", missing),
+        ("rights = [\"status\", \"unseal\", \"seal\"]", "rights = []", "principal[5].rights", empty),
         ("classes = [\"pan\", \"ssn\"]\npurposes = [\"settlement\"]\n", "", "principal[0].classes", missing),
         ("purposes = [\"dispute\"]\n", "", "principal[2].purposes", missing),
         ("purposes = [\"dispute\"]\n", "purposes = []\n", "principal[2].purposes", empty),
@@ -190,16 +190,16 @@ fn doubles_are_refused() {
         ("id = \"bank\"", "id = \"shop\"", "tenant[1].id", taken),
         ("id = \"tax-report\"", "id = \"settlement\"", "purpose[1].id", taken),
         ("id = \"tax-office\"", "id = \"acquirer\"", "recipient[1].id", taken),
-        ("id = \"auditor\"", "id = \"checkout\"", "principal[3].id", taken),
+        ("id = \"auditor\"", "id = \"checkout\"", "principal[4].id", taken),
         ("[\"pan\", \"ssn\"]", "[\"pan\", \"pan\"]", "tenant[0].classes[1]", twice),
-        ("[\"status\", \"unseal\"", "[\"status\", \"status\"", "principal[4].rights[1]", twice),
+        ("[\"status\", \"unseal\"", "[\"status\", \"status\"", "principal[5].rights[1]", twice),
         (
             "[\"tax-office\", \"acquirer\"]",
             "[\"acquirer\", \"acquirer\"]",
             "principal[1].recipients[1]",
             twice,
         ),
-        ("spiffe://shop/custodian", "spiffe://shop/auditor", "principal[4].identity", identity),
+        ("spiffe://shop/custodian", "spiffe://shop/auditor", "principal[5].identity", identity),
         ("dns:cards.bank.example", "dns:BILLING.shop.example", "principal[2].identity", identity),
     ]);
 }
@@ -264,9 +264,9 @@ fn contradictions_are_refused() {
             Problem::NotForAllTenants,
         ),
         // Rights within the role, classes within the tenant's.
-        ("\"seal\"]", "\"detokenize\"]", "principal[4].rights[2]", Problem::OutsideRole),
-        ("\"seal\"]", "\"view\"]", "principal[4].rights[2]", Problem::OutsideRole),
-        ("\"audit-read\", ", "\"compare\", ", "principal[3].rights[0]", Problem::OutsideRole),
+        ("\"seal\"]", "\"detokenize\"]", "principal[5].rights[2]", Problem::OutsideRole),
+        ("\"seal\"]", "\"view\"]", "principal[5].rights[2]", Problem::OutsideRole),
+        ("\"audit-read\", ", "\"compare\", ", "principal[4].rights[0]", Problem::OutsideRole),
         ("\"tokenize\", ", "\"detokenize\", ", "principal[0].rights[0]", Problem::OutsideRole),
         ("\"detokenize\", ", "\"sweep\", ", "principal[1].rights[0]", Problem::OutsideRole),
         (
@@ -301,23 +301,23 @@ fn contradictions_are_refused() {
 fn keys_that_could_have_no_effect_are_refused() {
     let without = Problem::WithoutEffect;
     assert_refused(&[
-        ("role = \"auditor\"", "role = \"auditor\"\nclasses = ['pan']", "principal[3].classes", without),
+        ("role = \"auditor\"", "role = \"auditor\"\nclasses = ['pan']", "principal[4].classes", without),
         (
             "role = \"auditor\"",
             "role = \"auditor\"\npurposes = ['dispute']",
-            "principal[3].purposes",
+            "principal[4].purposes",
             without,
         ),
         (
             "role = \"custodian\"",
             "role = \"custodian\"\nrecipients = ['acquirer']",
-            "principal[4].recipients",
+            "principal[5].recipients",
             without,
         ),
         (
             "role = \"custodian\"",
             "role = \"custodian\"\ndistinct_tokens_per_day = 1",
-            "principal[4].distinct_tokens_per_day",
+            "principal[5].distinct_tokens_per_day",
             without,
         ),
         (

@@ -6,6 +6,7 @@ use super::*;
 use crate::crypto::Envelope;
 use crate::data::Class;
 use crate::limits::REWRAP_ROWS_MAX;
+use crate::vault::Closing;
 
 /// More than two steps.
 const RECORDS: u64 = 2 * REWRAP_ROWS_MAX as u64 + 100;
@@ -60,7 +61,7 @@ impl Bench {
     /// The vault dies and opens again; its program kept the keys.
     fn die(self) -> Self {
         let Self { store, vault, mut entropy, now } = self;
-        let keyring = vault.seal();
+        let keyring = vault.seal(&Closing::Stop, now, &mut entropy).keyring;
         let origin = Origin::parse("vault.test/one").unwrap();
         let policy = unlimited_policy();
         let vault = Vault::with_keyring(store.clone(), keyring, origin, policy, now, &mut entropy).unwrap();

@@ -10,7 +10,8 @@ use super::*;
 use crate::crypto::Envelope;
 use crate::crypto::passphrase::Params;
 use crate::data::Class;
-use crate::keys::{KeyState, KeyringFolder, Seal};
+use crate::keys::{Credential, KeyState, KeyringFolder, Seal};
+use crate::vault::Closing;
 
 pub(super) const DAY: u64 = 24 * 60 * 60;
 const PASSPHRASE: &[u8] = b"correct horse battery staple";
@@ -23,7 +24,7 @@ impl Bench {
     }
 
     fn rotate_now(&mut self) {
-        assert_eq!(self.vault.rotate_due(self.now, &mut self.entropy), Ok(4), "two tenants, two classes");
+        assert_eq!(self.vault.rotate_due(self.now, &mut self.entropy), Ok(5), "each class of each tenant");
     }
 
     fn states(&self, tenant: &str) -> Vec<(u32, KeyState)> {
@@ -122,7 +123,7 @@ fn key_changes_are_entered_with_the_generation_of_the_keyring() {
     let expected = [Class::Pan, Class::Ssn]
         .map(|class| [(Action::KeyEnabled, class, 2), (Action::KeyIntroduced, class, 3)]);
     assert_eq!(told, expected.concat());
-    let generation = format!("generation:{}", bench.vault.keyring_generation());
+    let generation = format!("keyring-generation:{}", bench.vault.keyring_generation());
     assert!(entered.iter().all(|entry| entry.note.as_ref().unwrap().as_str() == generation));
 }
 
@@ -170,7 +171,9 @@ impl OnDisk {
 
     fn unseal(&mut self) -> Vault {
         let who = identity("custodian");
-        self.sealed().unseal(PASSPHRASE, &who, policy(), self.now, &mut self.entropy).unwrap()
+        self.sealed()
+            .unseal(Credential::Passphrase(PASSPHRASE), &who, policy(), self.now, &mut self.entropy)
+            .unwrap()
     }
 
     fn tokenize(&mut self, vault: &Vault) -> Token {
@@ -220,10 +223,10 @@ fn no_key_encrypts_before_both_copies_are_written() {
     assert!(a != b, "one copy is written");
     fs::remove_dir_all(&blocked).unwrap();
     // What one copy may hold is finished, not contradicted.
-    assert_eq!(vault.rotate_due(disk.now, &mut SeededEntropy::new(3)), Ok(4));
+    assert_eq!(vault.rotate_due(disk.now, &mut SeededEntropy::new(3)), Ok(5));
     assert_eq!(encrypting(&vault, disk.now), 2);
     let token = disk.tokenize(&vault);
-    vault.seal();
+    vault.seal(&Closing::Stop, disk.now, &mut disk.entropy);
     assert!(disk.copies() == [b.clone(), b]);
     let vault = disk.unseal();
     disk.opens(&vault, token);
