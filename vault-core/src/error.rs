@@ -192,6 +192,13 @@ pub enum State {
     /// The key that should encrypt is beyond its cryptoperiod, and its successor could not be enabled.
     #[error("the key is beyond its cryptoperiod")]
     KeyExpired,
+    /// The tenant has no such key version, or it is destroyed already.
+    #[error("there is no such key version")]
+    NoSuchKey,
+    /// The key version encrypts, or records, index rows or idempotency rows may still stand under it; or as
+    /// many retired versions are kept as may be.
+    #[error("retired keys are still needed: a rewrap has to be proven, and a day has to pass")]
+    KeyInUse,
 }
 
 /// Why a step of a ceremony was refused. [`CeremonyFault::reason`] is part of the API, the code part of
@@ -299,6 +306,8 @@ impl Error {
             Self::State(State::TokenInactive) => "TOKEN_INACTIVE",
             Self::Ceremony(fault) => fault.reason(),
             Self::State(State::KeyExpired) => "KEY_EXPIRED",
+            Self::State(State::NoSuchKey) => "NO_SUCH_KEY",
+            Self::State(State::KeyInUse) => "KEY_IN_USE",
             Self::Unavailable(Unavailable::Store) => "STORE",
             Self::Unavailable(Unavailable::OutcomeUnknown) => "OUTCOME_UNKNOWN",
             Self::Corrupt => "CORRUPT",

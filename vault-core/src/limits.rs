@@ -42,7 +42,9 @@ pub const PRINCIPAL_PURPOSES_MAX: usize = 64;
 pub const PRINCIPAL_RECIPIENTS_MAX: usize = 64;
 /// Bytes of a URI that identifies a client: the bound of a SPIFFE ID.
 pub const IDENTITY_BYTES_MAX: usize = 2_048;
-/// Bytes of a keyring file: 256 tenants with 2 classes and 32 versions each stay below.
+/// Versions of the keys of one tenant and class that are not destroyed: eight years of quarters.
+pub const KEY_VERSIONS_MAX: usize = 32;
+/// Bytes of a keyring file: 256 tenants with 2 classes and as many versions each stay below.
 pub const KEYRING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Days for which a key version encrypts: the longest originator usage period of SP 800-57 part 1, table 1.
 pub const KEY_ENCRYPTS_DAYS_MAX: u64 = 730;

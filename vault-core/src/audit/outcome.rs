@@ -70,6 +70,10 @@ actions! {
     Erase = 14, "erase";
     /// The vault encrypted old records under the key of now, or proved that none is left.
     Rewrap = 15, "rewrap";
+    /// A custodian had the next key version encrypt.
+    RotateKeys = 16, "rotate-keys";
+    /// A custodian had a retired key version destroyed.
+    DestroyKeys = 17, "destroy-keys";
     /// The vault was created.
     Init = 32, "init";
     /// An attempt to unseal failed; entered at the next unseal, with the time of the attempt.
@@ -125,6 +129,8 @@ impl Action {
             Right::Check => Self::Check,
             Right::Erase => Self::Erase,
             Right::Rewrap => Self::Rewrap,
+            Right::RotateKeys => Self::RotateKeys,
+            Right::DestroyKeys => Self::DestroyKeys,
         }
     }
 }
@@ -203,7 +209,7 @@ impl Outcome {
     }
 
     /// The outcome of a request refused with `error`; `None` for refusals that no entry records, since the
-    /// request never reached the policy or the log cannot be written.
+    /// request never reached the policy, was entered as granted before, or the log cannot be written.
     pub const fn of_refusal(error: &Error) -> Option<Self> {
         Some(match error {
             Error::Invalid(invalid) => Self::Invalid(*invalid),
@@ -218,7 +224,7 @@ impl Outcome {
             Error::Corrupt => Self::Corrupt,
             Error::Bug => Self::Bug,
             Error::Exhausted(Exhausted::Busy)
-            | Error::State(State::Sealed)
+            | Error::State(State::Sealed | State::NoSuchKey | State::KeyInUse)
             | Error::Unavailable(_)
             | Error::DeadlineExceeded => return None,
         })

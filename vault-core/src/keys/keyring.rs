@@ -14,7 +14,7 @@ use crate::crypto::{
     RecordKey, SigningKey,
 };
 use crate::data::{Class, Environment, TenantId, Token, VaultId};
-use crate::limits::{KEY_DECRYPTS_DAYS_MAX, KEY_ENCRYPTS_DAYS_MAX};
+use crate::limits::{KEY_DECRYPTS_DAYS_MAX, KEY_ENCRYPTS_DAYS_MAX, KEY_VERSIONS_MAX};
 
 /// The keys of one version of (tenant, class), to decrypt and to look up with. One deletion epoch: they live
 /// and die together.
@@ -234,6 +234,9 @@ pub enum KeyChangeError {
     /// A version passes from introduced to enabled, decrypt-only and destroyed, one step at a time.
     #[error("the key version is not in the state for this change")]
     WrongState,
+    /// As many versions as a keyring holds of one tenant and class are not destroyed yet.
+    #[error("too many old key versions are kept: destroy retired ones first")]
+    TooManyVersions,
     /// No randomness for new keys.
     #[error(transparent)]
     Entropy(#[from] EntropyFault),
@@ -394,6 +397,9 @@ impl Keyring {
         let newest = versions.last().ok_or(KeyChangeError::NoSuchVersion)?;
         if newest.state == KeyState::Introduced {
             return Err(KeyChangeError::AlreadyIntroduced);
+        }
+        if versions.iter().filter(|key| key.state.decrypts()).count() >= KEY_VERSIONS_MAX {
+            return Err(KeyChangeError::TooManyVersions);
         }
         let version = newest.version.checked_add(1).ok_or(KeyChangeError::WrongState)?;
         versions.push(KeyVersion::generate(version, KeyState::Introduced, entropy, now)?);

@@ -34,11 +34,15 @@ pub enum Right {
     Erase = 14,
     /// Encrypt old records under the key of now. Only the vault itself, as background work.
     Rewrap = 15,
+    /// Have the next key version of a tenant and class encrypt.
+    RotateKeys = 16,
+    /// Have a retired key version destroyed, once nothing needs it.
+    DestroyKeys = 17,
 }
 
 impl Right {
     /// Every right, in the order of their codes.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Tokenize,
         Self::Detokenize,
         Self::View,
@@ -54,6 +58,8 @@ impl Right {
         Self::Check,
         Self::Erase,
         Self::Rewrap,
+        Self::RotateKeys,
+        Self::DestroyKeys,
     ];
 
     /// Its name in a policy file and in the audit log.
@@ -74,6 +80,8 @@ impl Right {
             Self::Check => "check",
             Self::Erase => "erase",
             Self::Rewrap => "rewrap",
+            Self::RotateKeys => "rotate-keys",
+            Self::DestroyKeys => "destroy-keys",
         }
     }
 
@@ -90,7 +98,7 @@ impl Right {
 
 /// A set of rights, one bit each.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Rights(u16);
+pub struct Rights(u32);
 
 impl Rights {
     /// No right at all.

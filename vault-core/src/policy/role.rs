@@ -57,7 +57,12 @@ impl Role {
                 none.with(Right::View).with(Right::Compare).with(Right::Erase).with(Right::Prove)
             }
             Self::Auditor => none.with(Right::AuditRead).with(Right::Prove).with(Right::Status),
-            Self::Custodian => none.with(Right::Status).with(Right::Unseal).with(Right::Seal),
+            Self::Custodian => none
+                .with(Right::Status)
+                .with(Right::Unseal)
+                .with(Right::Seal)
+                .with(Right::RotateKeys)
+                .with(Right::DestroyKeys),
             Self::Vault => none.with(Right::Sweep).with(Right::Check).with(Right::Rewrap),
         }
     }

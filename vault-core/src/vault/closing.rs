@@ -76,6 +76,7 @@ impl Vault {
             planning.entropy.fill(&mut entry.id).map_err(|_| Error::Bug)?;
             Ok(vec![entry.clone()])
         })
+        .map(drop)
     }
 
     /// Whether the log can go on by one entry. In doubt only where the stored head is, byte for byte, the one

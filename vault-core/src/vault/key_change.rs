@@ -8,15 +8,16 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::audit::{Action, Actor, Entry};
+use crate::audit::{Action, Actor, Entry, Receipt};
 use crate::clock::Timestamp;
 use crate::crypto::Entropy;
 use crate::data::{CallerText, Class, TenantId};
-use crate::error::{Error, State};
+use crate::error::{Error, State, Unavailable};
 use crate::keys::{EncryptingKeys, KeyChangeError, KeyState, KeyVersionInfo, Keyring, SaveError};
 use crate::limits::KEY_ROTATED_AFTER_DAYS;
 
 use super::open::{Keys, Vault, lock};
+use super::request::KeyOrder;
 
 const DAY_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
 
@@ -40,6 +41,15 @@ pub(super) struct KeyChange {
 }
 
 impl KeyChange {
+    pub(super) const fn info(&self) -> KeyVersionInfo {
+        self.info
+    }
+
+    /// Whether the order concerns this key.
+    pub(super) fn is_of(&self, order: &KeyOrder) -> bool {
+        (&self.tenant, self.class) == (&order.tenant, order.class)
+    }
+
     /// Its entry. That a version is decrypt-only follows from the enabling of the next: it has none.
     pub(super) fn entry(&self, now: Timestamp) -> Option<Entry> {
         let action = match self.info.state {
@@ -122,13 +132,14 @@ impl Vault {
         Ok(changes.iter().filter(|change| change.info.state.encrypts()).count())
     }
 
-    /// Enters what became of keys; the keyring that says so is durable already.
+    /// Enters what became of keys; the keyring that says so is durable already. Gives where the entries
+    /// stand.
     pub(super) fn enter_key_changes(
         &self,
         changes: &[KeyChange],
         now: Timestamp,
         entropy: &mut dyn Entropy,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Receipt>, Error> {
         let mut lane = self.lane();
         let keys = self.keys();
         self.own_step(&mut lane, &keys, &[], entropy, |planning| {
@@ -154,7 +165,7 @@ fn due(keyring: &Keyring, now: Timestamp) -> Vec<(TenantId, Class)> {
 
 /// Makes the next version the one that encrypts, and introduces the one after it: it is in every keyring for
 /// a whole period before it encrypts, so that any backup of the keyring from that period opens everything.
-fn rotate(
+pub(super) fn rotate(
     next: &mut Keyring,
     tenant: &TenantId,
     class: Class,
@@ -168,8 +179,17 @@ fn rotate(
 }
 
 /// How the caller is told that the keyring did not change.
-fn unchanged(_: KeyringUnchanged) -> Error {
-    Error::Unavailable(crate::error::Unavailable::Store)
+pub(super) const fn unchanged(reason: KeyringUnchanged) -> Error {
+    match reason {
+        KeyringUnchanged::Change(KeyChangeError::NoSuchVersion) => Error::State(State::NoSuchKey),
+        KeyringUnchanged::Change(KeyChangeError::WrongState | KeyChangeError::TooManyVersions) => {
+            Error::State(State::KeyInUse)
+        }
+        KeyringUnchanged::Change(KeyChangeError::AlreadyIntroduced | KeyChangeError::Entropy(_)) => {
+            Error::Bug
+        }
+        KeyringUnchanged::Save(_) => Error::Unavailable(Unavailable::Store),
+    }
 }
 
 /// Every version whose state differs between two keyrings.

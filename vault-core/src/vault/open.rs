@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::audit::{Entry, LogWriter, Origin, Staged, TreeHead};
+use crate::audit::{Entry, LeafHash, LogWriter, Origin, Receipt, Staged, TreeHead};
 use crate::crypto::Entropy;
 use crate::data::{Environment, VaultId};
 use crate::error::{Error, Unavailable};
@@ -216,7 +216,8 @@ impl Vault {
         self.set_health(lane, Health::MustSeal);
     }
 
-    /// A step of the vault's own: read, plan, append entries, commit. Planned again on a conflict.
+    /// A step of the vault's own: read, plan, append entries, commit. Planned again on a conflict. Gives
+    /// where the entries stand.
     pub(super) fn own_step(
         &self,
         lane: &mut Lane,
@@ -224,7 +225,7 @@ impl Vault {
         wanted: &[Key],
         entropy: &mut dyn Entropy,
         plan: impl FnMut(&mut Planning<'_>) -> Result<Vec<Entry>, Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Receipt>, Error> {
         if lane.health != Health::Serving {
             return Err(Error::Unavailable(Unavailable::Store));
         }
@@ -239,7 +240,7 @@ impl Vault {
         wanted: &[Key],
         entropy: &mut dyn Entropy,
         mut plan: impl FnMut(&mut Planning<'_>) -> Result<Vec<Entry>, Error>,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Receipt>, Error> {
         for _ in 0..=CONFLICT_RETRIES_MAX {
             let overlay = Overlay::read(self.store(), wanted.to_vec())
                 .map_err(|fault| self.own_fault(lane, fault, None))?;
@@ -248,20 +249,29 @@ impl Vault {
             entries.iter().for_each(|entry| planning.enter(entry));
             let Plan { mut writes, entries, .. } = planning.into_plan();
             if entries.is_empty() {
-                return Ok(());
+                return Ok(Vec::new());
             }
             let staged = lane.log.stage(&entries).map_err(|_| Error::Bug)?;
             lane.add_log_writes(&staged, &mut writes);
             match self.store().commit(&writes) {
                 Ok(Commit::Done) => {
+                    let receipts = self.receipts(staged.first_index, &entries);
                     self.accept(lane, staged);
-                    return Ok(());
+                    return Ok(receipts);
                 }
                 Ok(Commit::Conflict) => {}
                 Err(fault) => return Err(self.own_fault(lane, fault, Some(staged))),
             }
         }
         Err(Error::Unavailable(Unavailable::Store))
+    }
+
+    fn receipts(&self, first_index: u64, entries: &[(Vec<u8>, LeafHash)]) -> Vec<Receipt> {
+        let receipt = |(index, (_, leaf)): (u64, &(Vec<u8>, LeafHash))| {
+            let origin = self.origin.clone();
+            Receipt { origin, index, leaf_hash: *leaf }
+        };
+        (first_index..).zip(entries).map(receipt).collect()
     }
 
     fn own_fault(&self, lane: &mut Lane, fault: Fault, staged: Option<Staged>) -> Error {

@@ -118,7 +118,7 @@ impl Vault {
         });
         match entered {
             Err(_) if changed => Err(UnsealError::TenantChoice),
-            entered => entered.map_err(UnsealError::Commit),
+            entered => entered.map(drop).map_err(UnsealError::Commit),
         }
     }
 }

@@ -158,6 +158,18 @@ impl Preparing<'_> {
                 draft.note.clone_from(reason);
                 self.plain(&request).map(Work::Granted)
             }
+            Request::Keys(ref order) => {
+                draft.note = Some(order.reason.clone());
+                let granted = self.plain(&request)?;
+                // A custodian of one tenant has no say over another's keys, and is told nothing of them.
+                if granted.tenant().is_some_and(|own| *own != order.tenant) {
+                    return Err(Error::Denied);
+                }
+                draft.tenant = Some(order.tenant.clone());
+                draft.class = Some(order.class);
+                draft.key_version = order.destroy.unwrap_or_default();
+                Ok(Work::Granted(granted))
+            }
             Request::Ceremony { step, refused } => {
                 draft.action = step;
                 self.plain(&request)?;

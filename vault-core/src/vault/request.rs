@@ -3,7 +3,7 @@
 
 use crate::audit::Action;
 use crate::crypto::Purposes;
-use crate::data::{CallerText, Secret, Token, Value};
+use crate::data::{CallerText, Class, Secret, TenantId, Token, Value};
 use crate::error::{CeremonyFault, Invalid};
 use crate::policy::Right;
 
@@ -90,6 +90,21 @@ pub enum Request {
         /// Why.
         reason: Option<CallerText>,
     },
+    /// Permission to change keys, recorded before it happens.
+    Keys(KeyOrder),
+}
+
+/// What a custodian wants done with the keys of a tenant and class.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyOrder {
+    /// Whose keys.
+    pub tenant: TenantId,
+    /// For which class of values.
+    pub class: Class,
+    /// The retired version to destroy; `None` to rotate.
+    pub destroy: Option<u32>,
+    /// Why.
+    pub reason: CallerText,
 }
 
 impl Request {
@@ -107,6 +122,8 @@ impl Request {
             Self::Status => Right::Status,
             Self::Unseal | Self::Ceremony { .. } => Right::Unseal,
             Self::Seal { .. } => Right::Seal,
+            Self::Keys(KeyOrder { destroy: None, .. }) => Right::RotateKeys,
+            Self::Keys(KeyOrder { destroy: Some(_), .. }) => Right::DestroyKeys,
         }
     }
 

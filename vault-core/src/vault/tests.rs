@@ -8,6 +8,7 @@
 )]
 
 mod erase;
+mod key_orders;
 mod rewrap;
 mod rotation;
 
@@ -116,6 +117,20 @@ tenant = "indexed"
 role = "customer-service"
 rights = ["erase"]
 classes = ["pan", "ssn"]
+
+[[principal]]
+id = "custodian"
+identity = "uri:spiffe://test/custodian"
+tenant = "*"
+role = "custodian"
+rights = ["status", "rotate-keys", "destroy-keys"]
+
+[[principal]]
+id = "shop-custodian"
+identity = "uri:spiffe://test/shop-custodian"
+tenant = "shop"
+role = "custodian"
+rights = ["status", "rotate-keys", "destroy-keys"]
 
 [[principal]]
 id = "auditor"

@@ -185,6 +185,8 @@ fn codes_of_actions_never_change() {
             (13, "check"),
             (14, "erase"),
             (15, "rewrap"),
+            (16, "rotate-keys"),
+            (17, "destroy-keys"),
             (32, "init"),
             (33, "unseal-refused"),
             (34, "policy-loaded"),

@@ -349,10 +349,10 @@ fn every_table_and_list_is_bounded() {
         let refused = Policy::parse(&format!("{EVERY_ROLE}\n{tables}")).unwrap_err();
         assert_eq!((refused.path(), refused.problem()), (path, too_many(max)));
     }
-    let list = format!("rights = [{}]", "'status', ".repeat(16));
+    let list = format!("rights = [{}]", "'status', ".repeat(18));
     let refused =
         Policy::parse(&EVERY_ROLE.replacen("rights = [\"status\", \"unseal\", \"seal\"]", &list, 1));
-    assert_eq!(refused.unwrap_err().problem(), too_many(15));
+    assert_eq!(refused.unwrap_err().problem(), too_many(17));
     let list = format!("purposes = [{}]", "'dispute', ".repeat(65));
     let refused = Policy::parse(&EVERY_ROLE.replacen("purposes = [\"dispute\"]", &list, 1)).unwrap_err();
     assert_eq!((refused.path(), refused.problem()), ("principal[2].purposes", too_many(64)));

@@ -26,14 +26,14 @@ fn rotated() -> (Bench, Vec<(Token, Vec<u8>)>) {
 }
 
 /// A number with a fitting check digit.
-fn pan(number: u64) -> Vec<u8> {
+pub(super) fn pan(number: u64) -> Vec<u8> {
     let digits = format!("411111{number:09}");
     let candidates = (0..10).map(|check| format!("{digits}{check}").into_bytes());
     candidates.into_iter().find(|digits| crate::data::Pan::parse(digits).is_ok()).expect("one fits")
 }
 
 impl Bench {
-    fn rewrap(&mut self) -> usize {
+    pub(super) fn rewrap(&mut self) -> usize {
         let mut steps = 0;
         while self.vault.rewrap_step(self.now, &mut self.entropy).unwrap().is_some() {
             steps += 1;
