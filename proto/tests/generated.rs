@@ -16,10 +16,11 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 use vault_proto::debug::PRINTABLE;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "vault/v1/audit.proto",
     "vault/v1/batches.proto",
     "vault/v1/custody.proto",
+    "vault/v1/keys.proto",
     "vault/v1/tokenization.proto",
     "vault/v1/types.proto",
 ];

@@ -19,10 +19,11 @@ use vault_proto::v1::{self, batch_detokenize_result, batch_tokenize_result, valu
 use vault_proto::wipe::WIPED;
 use zeroize::Zeroize;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "vault/v1/audit.proto",
     "vault/v1/batches.proto",
     "vault/v1/custody.proto",
+    "vault/v1/keys.proto",
     "vault/v1/tokenization.proto",
     "vault/v1/types.proto",
 ];
