@@ -296,8 +296,8 @@ pub struct Entry {
     #[prost(string, tag = "17")]
     pub reference: ::prost::alloc::string::String,
     /// Always set. How it ended: `DONE`, `REPLAYED` (the stored answer to the same idempotency key), `EXISTING` (the
-    /// value's one token, nothing written), `GRANTED` (reading the log, proofs, status and sealing, which are entered
-    /// before they are done), `UNSETTLED` (an attempt to unseal whose end is not known), or the reason the caller was
+    /// value's one token, nothing written), `GRANTED` (reading the log, proofs, status, orders about keys and
+    /// sealing, which are entered before they are done), `UNSETTLED` (an attempt to unseal whose end is not known), or the reason the caller was
     /// refused with, as in google.rpc.ErrorInfo.
     #[prost(string, tag = "18")]
     pub outcome: ::prost::alloc::string::String,
@@ -2288,6 +2288,687 @@ pub mod custody_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "vault.v1.Custody";
     impl<T> tonic::server::NamedService for CustodyServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Asks for keys.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ListKeysRequest {
+    /// Optional. At most so many versions; 0 means 100, and more than 200 counts as 200.
+    #[prost(uint32, tag = "1")]
+    pub page_size: u32,
+    /// Optional. The `next_page_token` of the page before; only good for the listing that gave it.
+    #[prost(string, tag = "2")]
+    pub page_token: ::prost::alloc::string::String,
+}
+/// Keys.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListKeysResponse {
+    /// By tenant, class and version.
+    #[prost(message, repeated, tag = "1")]
+    pub keys: ::prost::alloc::vec::Vec<KeyVersion>,
+    /// Set when more follow.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+/// One version of the keys of a tenant and class: a data key, a blind-index key and an idempotency key, 256 bits each, that
+/// live and end together.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KeyVersion {
+    /// Always set. Whose keys.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Always set. For which class of values.
+    #[prost(enumeration = "Class", tag = "2")]
+    pub class: i32,
+    /// Always set. Counts from 1.
+    #[prost(uint32, tag = "3")]
+    pub version: u32,
+    /// Always set. Where it stands in its life.
+    #[prost(enumeration = "key_version::State", tag = "4")]
+    pub state: i32,
+    /// Always set. When its keys were drawn.
+    #[prost(message, optional, tag = "5")]
+    pub create_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Set unless introduced. When it began to encrypt.
+    #[prost(message, optional, tag = "6")]
+    pub enable_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Set unless introduced. From then on it encrypts nothing more, whatever its state.
+    #[prost(message, optional, tag = "7")]
+    pub encrypt_end_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Set unless introduced. By then it should be destroyed.
+    #[prost(message, optional, tag = "8")]
+    pub decrypt_end_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Set on the version that encrypts, if records under older versions are or were encrypted anew under it.
+    #[prost(message, optional, tag = "9")]
+    pub rewrap: ::core::option::Option<Rewrap>,
+}
+/// Nested message and enum types in `KeyVersion`.
+pub mod key_version {
+    /// Where it stands in its life.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum State {
+        /// Never sent.
+        Unspecified = 0,
+        /// In the keyring and its backups already; decrypts, does not encrypt yet.
+        Introduced = 1,
+        /// Encrypts and decrypts.
+        Enabled = 2,
+        /// Decrypts what it once encrypted.
+        DecryptOnly = 3,
+        /// Its keys are gone.
+        Destroyed = 4,
+    }
+    impl State {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "STATE_UNSPECIFIED",
+                Self::Introduced => "INTRODUCED",
+                Self::Enabled => "ENABLED",
+                Self::DecryptOnly => "DECRYPT_ONLY",
+                Self::Destroyed => "DESTROYED",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "STATE_UNSPECIFIED" => Some(Self::Unspecified),
+                "INTRODUCED" => Some(Self::Introduced),
+                "ENABLED" => Some(Self::Enabled),
+                "DECRYPT_ONLY" => Some(Self::DecryptOnly),
+                "DESTROYED" => Some(Self::Destroyed),
+                _ => None,
+            }
+        }
+    }
+}
+/// How far the old records have got the version that encrypts.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rewrap {
+    /// Always set. What is done now.
+    #[prost(enumeration = "rewrap::Phase", tag = "1")]
+    pub phase: i32,
+    /// Always set. Records encrypted anew so far.
+    #[prost(uint64, tag = "2")]
+    pub rewrapped: u64,
+    /// Always set. Records and index rows that were found under an old version by now; of `DONE`, 0 is the proof.
+    #[prost(uint64, tag = "3")]
+    pub left: u64,
+    /// Always set. When it began.
+    #[prost(message, optional, tag = "4")]
+    pub begin_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Always set. When its last step was.
+    #[prost(message, optional, tag = "5")]
+    pub step_time: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// Nested message and enum types in `Rewrap`.
+pub mod rewrap {
+    /// What is done now.
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Phase {
+        /// Never sent.
+        Unspecified = 0,
+        /// Records are encrypted anew.
+        Rewrapping = 1,
+        /// Records are looked through for any that is left.
+        ProvingRecords = 2,
+        /// Index rows are looked through for any that is left.
+        ProvingIndex = 3,
+        /// All was looked through.
+        Done = 4,
+    }
+    impl Phase {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Unspecified => "PHASE_UNSPECIFIED",
+                Self::Rewrapping => "REWRAPPING",
+                Self::ProvingRecords => "PROVING_RECORDS",
+                Self::ProvingIndex => "PROVING_INDEX",
+                Self::Done => "DONE",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "PHASE_UNSPECIFIED" => Some(Self::Unspecified),
+                "REWRAPPING" => Some(Self::Rewrapping),
+                "PROVING_RECORDS" => Some(Self::ProvingRecords),
+                "PROVING_INDEX" => Some(Self::ProvingIndex),
+                "DONE" => Some(Self::Done),
+                _ => None,
+            }
+        }
+    }
+}
+/// Rotates.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct RotateKeysRequest {
+    /// Required. Whose keys: 1 to 32 characters.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Required. For which class of values.
+    #[prost(enumeration = "Class", tag = "2")]
+    pub class: i32,
+    /// Required. Why, for the audit log: 1 to 64 characters of A-Z a-z 0-9 . _ : / -.
+    #[prost(string, tag = "3")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// The rotation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct RotateKeysResponse {
+    /// Always set. The version that encrypts from now on.
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+}
+/// Destroys.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct DestroyKeysRequest {
+    /// Required. Whose keys: 1 to 32 characters.
+    #[prost(string, tag = "1")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Required. For which class of values.
+    #[prost(enumeration = "Class", tag = "2")]
+    pub class: i32,
+    /// Required. The version, from 1.
+    #[prost(uint32, tag = "3")]
+    pub version: u32,
+    /// Required. Why, for the audit log: 1 to 64 characters of A-Z a-z 0-9 . _ : / -.
+    #[prost(string, tag = "4")]
+    pub reason: ::prost::alloc::string::String,
+}
+/// The destruction, and its certificate: whoever has the log's public key can verify it without the vault.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct DestroyKeysResponse {
+    /// Always set. Where the entry `key-destroyed` stands.
+    #[prost(message, optional, tag = "1")]
+    pub receipt: ::core::option::Option<Receipt>,
+    /// Always set. The entry's canonical bytes; SHA-256(0x00 || entry) is the receipt's leaf hash.
+    #[prost(bytes = "vec", tag = "2")]
+    pub entry: ::prost::alloc::vec::Vec<u8>,
+    /// The proof that the entry is in the log of the checkpoint, as ProveInclusion gives it.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub hashes: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// Always set. A C2SP signed note.
+    #[prost(string, tag = "4")]
+    pub checkpoint: ::prost::alloc::string::String,
+}
+/// Generated client implementations.
+pub mod keys_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Shows and changes keys of tenants. Messages of at most 64 KiB. Answers while the vault is unsealed.
+    #[derive(Debug, Clone)]
+    pub struct KeysClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> KeysClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> KeysClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            KeysClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Answers with every key version, without the keys: those of the caller's tenant, or all for a principal of all
+        /// tenants. Right: status.
+        pub async fn list_keys(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListKeysResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/vault.v1.Keys/ListKeys");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("vault.v1.Keys", "ListKeys"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Has the next version of a tenant's keys of a class encrypt from now on, and draws the one after it. The vault does so
+        /// by itself when a version has encrypted for 90 days. Old records are encrypted anew in the background. Right:
+        /// rotate-keys.
+        pub async fn rotate_keys(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RotateKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateKeysResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/vault.v1.Keys/RotateKeys");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("vault.v1.Keys", "RotateKeys"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Destroys a retired version in the vault's copies of the keyring, for ever. Refused with `KEY_IN_USE` until it is
+        /// proven that no record and no index row stands under it, and a day has passed since it was retired. Right:
+        /// destroy-keys.
+        pub async fn destroy_keys(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DestroyKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DestroyKeysResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/vault.v1.Keys/DestroyKeys",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("vault.v1.Keys", "DestroyKeys"));
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod keys_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with KeysServer.
+    #[async_trait]
+    pub trait Keys: std::marker::Send + std::marker::Sync + 'static {
+        /// Answers with every key version, without the keys: those of the caller's tenant, or all for a principal of all
+        /// tenants. Right: status.
+        async fn list_keys(
+            &self,
+            request: tonic::Request<super::ListKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListKeysResponse>,
+            tonic::Status,
+        >;
+        /// Has the next version of a tenant's keys of a class encrypt from now on, and draws the one after it. The vault does so
+        /// by itself when a version has encrypted for 90 days. Old records are encrypted anew in the background. Right:
+        /// rotate-keys.
+        async fn rotate_keys(
+            &self,
+            request: tonic::Request<super::RotateKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RotateKeysResponse>,
+            tonic::Status,
+        >;
+        /// Destroys a retired version in the vault's copies of the keyring, for ever. Refused with `KEY_IN_USE` until it is
+        /// proven that no record and no index row stands under it, and a day has passed since it was retired. Right:
+        /// destroy-keys.
+        async fn destroy_keys(
+            &self,
+            request: tonic::Request<super::DestroyKeysRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DestroyKeysResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Shows and changes keys of tenants. Messages of at most 64 KiB. Answers while the vault is unsealed.
+    #[derive(Debug)]
+    pub struct KeysServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> KeysServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for KeysServer<T>
+    where
+        T: Keys,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/vault.v1.Keys/ListKeys" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListKeysSvc<T: Keys>(pub Arc<T>);
+                    impl<T: Keys> tonic::server::UnaryService<super::ListKeysRequest>
+                    for ListKeysSvc<T> {
+                        type Response = super::ListKeysResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListKeysRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Keys>::list_keys(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListKeysSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vault.v1.Keys/RotateKeys" => {
+                    #[allow(non_camel_case_types)]
+                    struct RotateKeysSvc<T: Keys>(pub Arc<T>);
+                    impl<T: Keys> tonic::server::UnaryService<super::RotateKeysRequest>
+                    for RotateKeysSvc<T> {
+                        type Response = super::RotateKeysResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RotateKeysRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Keys>::rotate_keys(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RotateKeysSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/vault.v1.Keys/DestroyKeys" => {
+                    #[allow(non_camel_case_types)]
+                    struct DestroyKeysSvc<T: Keys>(pub Arc<T>);
+                    impl<T: Keys> tonic::server::UnaryService<super::DestroyKeysRequest>
+                    for DestroyKeysSvc<T> {
+                        type Response = super::DestroyKeysResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DestroyKeysRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Keys>::destroy_keys(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DestroyKeysSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for KeysServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "vault.v1.Keys";
+    impl<T> tonic::server::NamedService for KeysServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
