@@ -30,6 +30,8 @@ pub const IDENTITY_LANE_ITEMS_MAX: usize = LANE_ITEMS_MAX / 4;
 /// Readings of the log at once, each on a thread of its own that may wait for the store. Beyond it callers
 /// are told `BUSY`, so that whoever seals or stops never waits for more than these.
 pub const LOG_READS_MAX: usize = 16;
+/// Key versions of one page: 64 KiB hold them, whatever the tenants are called.
+pub const KEY_PAGE_MAX: usize = 200;
 /// Bytes of the configuration file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of a file with the password of a database role.

@@ -18,7 +18,8 @@ use crate::custody::{Custody, Standing};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The services whose readiness can be asked; custody answers while sealed too.
-const DATA_SERVICES: [&str; 3] = ["vault.v1.Tokenization", "vault.v1.Batches", "vault.v1.Audit"];
+const DATA_SERVICES: [&str; 4] =
+    ["vault.v1.Tokenization", "vault.v1.Batches", "vault.v1.Audit", "vault.v1.Keys"];
 const CUSTODY_SERVICE: &str = "vault.v1.Custody";
 
 /// Tells health from the vault's state as it is asked.

@@ -8,6 +8,7 @@ mod batches;
 mod calls;
 mod custody;
 mod health;
+mod keys;
 pub mod status;
 mod tokenization;
 mod values;
@@ -19,6 +20,7 @@ use vault_core::limits::{BATCH_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX};
 use vault_proto::v1::audit_server::AuditServer;
 use vault_proto::v1::batches_server::BatchesServer;
 use vault_proto::v1::custody_server::CustodyServer;
+use vault_proto::v1::keys_server::KeysServer;
 use vault_proto::v1::tokenization_server::TokenizationServer;
 
 use crate::server::Routes;
@@ -36,6 +38,7 @@ pub fn routes(calls: &Calls) -> Routes {
         .add_service(bounded!(BatchesServer, BATCH_MESSAGE_BYTES_MAX))
         .add_service(bounded!(AuditServer, MESSAGE_BYTES_MAX))
         .add_service(bounded!(CustodyServer, MESSAGE_BYTES_MAX))
+        .add_service(bounded!(KeysServer, MESSAGE_BYTES_MAX))
         .add_service(
             HealthServer::new(health::HealthOf::new(calls.custody.clone()))
                 .max_decoding_message_size(MESSAGE_BYTES_MAX),

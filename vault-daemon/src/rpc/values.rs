@@ -6,7 +6,7 @@ use vault_core::audit::Receipt;
 use vault_core::clock::Timestamp;
 use vault_core::crypto::{Purposes, RecordState};
 use vault_core::data::{
-    Brand, CallerText, Card, CardholderName, Class, Expiry, Masked, Pan, PurposeId, Ssn, Value,
+    Brand, CallerText, Card, CardholderName, Class, Expiry, Masked, Pan, PurposeId, Ssn, TenantId, Value,
 };
 use vault_core::error::Invalid;
 use vault_core::limits::RECORD_PURPOSES_MAX;
@@ -61,6 +61,13 @@ pub(super) fn new_value(
 /// Caller-given text; empty means none, as proto3 has it.
 pub(super) fn text(text: &str) -> Result<Option<CallerText>, Invalid> {
     if text.is_empty() { Ok(None) } else { CallerText::parse(text).map(Some) }
+}
+
+/// The name of a tenant.
+pub(super) fn tenant(name: &str) -> Result<TenantId, Invalid> {
+    // As any other text first: what reads like a card number gets nowhere.
+    let name = text(name)?.ok_or(Invalid::FieldMissing)?;
+    TenantId::parse(name.as_str()).map_err(|_| Invalid::TextMalformed)
 }
 
 /// A released value.
