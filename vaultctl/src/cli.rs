@@ -277,6 +277,42 @@ pub(crate) enum Custody {
     Share(Share),
     /// End the open ceremony; what was given is forgotten.
     Cancel(Cancel),
+    /// List every key version: state, dates, and how far old records have got the new key.
+    Keys,
+    /// Have the next key version of a tenant and class encrypt from now on.
+    Rotate(Rotate),
+    /// Destroy a retired key version for ever, and keep the certificate of it.
+    DestroyKeys(DestroyKeys),
+}
+
+/// Options of `custody rotate`.
+#[derive(Args)]
+pub(crate) struct Rotate {
+    /// Whose keys.
+    #[arg(long, value_name = "TENANT")]
+    pub(crate) tenant: String,
+    /// For which class of values.
+    #[arg(long, value_enum)]
+    pub(crate) class: Class,
+    /// Why, for the audit log: 1 to 64 characters of A-Z a-z 0-9 . _ : / -
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+/// Options of `custody destroy-keys`.
+#[derive(Args)]
+pub(crate) struct DestroyKeys {
+    #[command(flatten)]
+    pub(crate) whose: Rotate,
+    /// The version.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) version: u32,
+    /// Write the certificate to this new file, for `audit verify --proofs`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate: PathBuf,
+    /// It cannot be undone: say so.
+    #[arg(long, required = true)]
+    pub(crate) for_ever: bool,
 }
 
 /// Options of `custody share`.

@@ -8,6 +8,7 @@ mod custody;
 mod detokenize;
 mod erase;
 mod find;
+mod keys;
 mod seal;
 mod show;
 mod status;
@@ -67,6 +68,9 @@ impl Session {
             Command::Custody(Custody::Begin) => custody::begin(self).await,
             Command::Custody(Custody::Share(options)) => custody::share(self, options).await,
             Command::Custody(Custody::Cancel(options)) => custody::cancel(self, options).await,
+            Command::Custody(Custody::Keys) => keys::list(self).await,
+            Command::Custody(Custody::Rotate(options)) => keys::rotate(self, options).await,
+            Command::Custody(Custody::DestroyKeys(options)) => keys::destroy(self, options).await,
             Command::Seal(options) => seal::run(self, options).await,
             Command::Completions(options) => completions::run(&options),
         }

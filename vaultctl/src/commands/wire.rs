@@ -5,6 +5,7 @@ use vault_proto::v1::{self, MaskedValue, RecordState, Value, value::Kind};
 use zeroize::Zeroizing;
 
 use crate::output::{Record, mask};
+use crate::values::Class;
 
 /// A value as it may be shown. Without leave to reveal, nothing of a card but the last four digits.
 #[derive(Default)]
@@ -49,6 +50,14 @@ pub(super) fn masked(record: Record, masked: Option<MaskedValue>) -> Record {
     record.text("masked", masked.text).text("class", class).text("brand", brand).text("bin", masked.bin)
 }
 
+/// The class that was asked for.
+pub(super) const fn class_of(class: Class) -> v1::Class {
+    match class {
+        Class::Pan => v1::Class::Pan,
+        Class::Ssn => v1::Class::Ssn,
+    }
+}
+
 /// The class, as policies name it.
 pub(super) const fn class(class: v1::Class) -> &'static str {
     match class {
@@ -79,7 +88,8 @@ pub(super) fn receipt(receipt: Option<&v1::Receipt>) -> String {
     receipt.and_then(checked_receipt).map(|receipt| receipt.to_string()).unwrap_or_default()
 }
 
-fn checked_receipt(receipt: &v1::Receipt) -> Option<Receipt> {
+/// The receipt, if it is one.
+pub(super) fn checked_receipt(receipt: &v1::Receipt) -> Option<Receipt> {
     Some(Receipt {
         origin: Origin::parse(&receipt.origin).ok()?,
         index: receipt.index,

@@ -1,6 +1,6 @@
 //! `audit`: reading the log, and proving what stands in it without trusting whoever keeps it.
 
-mod proof;
+pub(super) mod proof;
 pub(super) mod prove;
 pub(super) mod tail;
 pub(super) mod verify;

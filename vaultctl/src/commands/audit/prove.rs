@@ -1,6 +1,6 @@
 //! `audit prove`.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::Path;
 
@@ -34,17 +34,26 @@ pub(in crate::commands) async fn run(session: &Session, options: &Prove) -> Resu
         session.output.write_line(&record)?;
         proofs.push(proof);
     }
-    options.out.as_deref().map_or(Ok(()), |out| write(out, &proofs))
+    match options.out.as_deref() {
+        Some(out) => write(new_file(out)?, out, &proofs),
+        None => Ok(()),
+    }
 }
 
-fn write(path: &Path, proofs: &[Proof]) -> Result<(), Failure> {
+/// A file for proofs; one that exists is not overwritten.
+pub(in crate::commands) fn new_file(path: &Path) -> Result<File, Failure> {
+    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    file.map_err(|error| Failure::file(path, &error))
+}
+
+/// Writes proofs to their file, durably.
+pub(in crate::commands) fn write(mut file: File, path: &Path, proofs: &[Proof]) -> Result<(), Failure> {
     let mut text = String::new();
     for proof in proofs {
         let line = serde_json::to_string(proof).map_err(|error| Failure::usage(error.to_string()))?;
         text.push_str(&line);
         text.push('\n');
     }
-    let file = OpenOptions::new().write(true).create_new(true).open(path);
-    let written = file.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()));
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     written.map_err(|error| Failure::file(path, &error))
 }

@@ -4,14 +4,15 @@ use std::fs::{self, File};
 use std::io::{BufReader, Write as _};
 use std::path::Path;
 
+use prost_types::Timestamp;
 use tonic::transport::Channel;
-use vault_core::audit::{Hash, Held, TreeHead, VerifierKey, verify_consistency, verify_export};
+use vault_core::audit::{Entry, Hash, Held, TreeHead, VerifierKey, verify_consistency, verify_export};
 use vault_core::limits::CHECKPOINT_BYTES_MAX;
 use vault_proto::v1::audit_client::AuditClient;
 use vault_proto::v1::{GetCheckpointRequest, ProveConsistencyRequest};
 
 use crate::cli::Verify;
-use crate::commands::{Session, timed};
+use crate::commands::{Session, timed, wire};
 use crate::failure::Failure;
 use crate::output::Record;
 use crate::values::read_text;
@@ -23,26 +24,47 @@ use super::{RECEIPTS_BYTES_MAX, hex, receipts, verified_head, verifier_key};
 pub(in crate::commands) async fn run(session: &Session, options: &Verify) -> Result<(), Failure> {
     let key = verifier_key(&options.log_key)?;
     let record = match (&options.proofs, &options.export) {
-        (Some(path), _) => proofs(path, &key)?,
+        (Some(path), _) => proofs(session, path, &key)?,
         (None, Some(path)) => export(path, options, &key)?,
         (None, None) => log(session, options, &key).await?,
     };
     session.output.write(&record)
 }
 
-fn proofs(path: &Path, key: &VerifierKey) -> Result<Record, Failure> {
+fn proofs(session: &Session, path: &Path, key: &VerifierKey) -> Result<Record, Failure> {
     let text = read_text(path, RECEIPTS_BYTES_MAX)?;
     let mut verified: u64 = 0;
     for (at, line) in text.lines().enumerate() {
         let at = |problem: &str| format!("{}: line {}: {problem}", path.display(), at + 1);
         let proof: Proof = serde_json::from_str(line).map_err(|_| Failure::usage(at("is no proof")))?;
-        proof.verify(key).map_err(|failure| match failure {
+        let verify = || {
+            let (receipt, _) = proof.verify(key)?;
+            proof.entry(&receipt)
+        };
+        let entry = verify().map_err(|failure| match failure {
             Failure::Unproven(problem) => Failure::Unproven(at(&problem)),
             other => other,
         })?;
+        if let Some(entry) = entry {
+            session.output.write_line(&certified(&entry))?;
+        }
         verified += 1;
     }
     Ok(Record::new().text("origin", key.origin().as_str()).count("proofs_verified", verified))
+}
+
+/// What the entry of a certificate says.
+fn certified(entry: &Entry) -> Record {
+    let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+    let at = i64::try_from(entry.at.seconds()).ok().map(|seconds| Timestamp { seconds, nanos: 0 });
+    Record::new()
+        .text("create_time", wire::time(at))
+        .text("action", entry.action.as_str())
+        .text("outcome", entry.outcome.reason())
+        .text("tenant", text(entry.tenant.as_ref().map(|tenant| tenant.as_str())))
+        .text("class", text(entry.class.map(|class| class.as_str())))
+        .count("key_version", entry.key_version)
+        .text("note", text(entry.note.as_ref().map(|note| note.as_str())))
 }
 
 fn export(path: &Path, options: &Verify, key: &VerifierKey) -> Result<Record, Failure> {
