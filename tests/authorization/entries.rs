@@ -6,7 +6,7 @@ use vault_proto::v1::entry::Actor;
 use crate::Cell;
 
 /// As which action each RPC is entered while there is a log.
-const ENTERED_AS: [(&str, &str); 18] = [
+const ENTERED_AS: [(&str, &str); 21] = [
     ("Tokenize", "tokenize"),
     ("Detokenize", "detokenize"),
     ("GetToken", "view"),
@@ -20,6 +20,9 @@ const ENTERED_AS: [(&str, &str); 18] = [
     ("ProveInclusion", "prove"),
     ("ProveConsistency", "prove"),
     ("GetStatus", "status"),
+    ("ListKeys", "status"),
+    ("RotateKeys", "rotate-keys"),
+    ("DestroyKeys", "destroy-keys"),
     ("Unseal", "unseal"),
     ("BeginCeremony", "ceremony-begun"),
     ("SubmitShare", "share-given"),
@@ -43,9 +46,12 @@ pub(crate) fn check_entry(cell: &Cell, entered: &[Entry]) -> Result<(), String> 
     let outcome = entry.outcome.as_str();
     let (fits, released) = match cell.expected {
         // What concerns no record is done after its entry.
-        "served" | "nothing" if matches!(action, "audit-read" | "prove" | "status" | "unseal" | "seal") => {
+        "served" | "nothing"
+            if matches!(action, "audit-read" | "prove" | "status" | "unseal" | "seal" | "rotate-keys") =>
+        {
             (outcome == "GRANTED", true)
         }
+        "unfit" if action == "destroy-keys" => (outcome == "GRANTED", true),
         "served" | "nothing" => (matches!(outcome, "DONE" | "EXISTING"), true),
         "denied" => (outcome == "DENIED", false),
         "unfit" => (matches!(outcome, "UNSEALED" | "NO_CEREMONY"), false),

@@ -43,8 +43,9 @@ use crate::site::{Site, Whose};
 /// | stranger | none: a valid certificate that no policy knows | | |
 ///
 /// `own` asks about what shop keeps, `foreign` about what rival keeps, with rival's real token, value and
-/// receipt; `vault` marks an RPC that concerns no tenant. `unfit` is a step of a ceremony that is let in and
-/// finds nothing to do: a passphrase opens this vault.
+/// receipt; `vault` marks an RPC that concerns no tenant. `unfit` is a call that is let in and finds nothing
+/// to do: a step of a ceremony, since a passphrase opens this vault, or the destruction of a key that is not
+/// there.
 const UNSEALED: &str = "
 RPC               of       checkout prover  billing viewer  care    auditor overseer custodian stranger
 Tokenize          own      served   denied  denied  denied  denied  denied  denied   denied    denied
@@ -70,6 +71,10 @@ ProveInclusion    own      served   served  served  denied  served  served  serv
 ProveInclusion    foreign  served   served  served  denied  served  served  served   denied    denied
 ProveConsistency  vault    served   served  served  denied  served  served  served   denied    denied
 GetStatus         vault    denied   denied  denied  denied  denied  served  served   served    denied
+ListKeys          own      denied   denied  denied  denied  denied  served  served   served    denied
+ListKeys          foreign  denied   denied  denied  denied  denied  nothing served   served    denied
+RotateKeys        vault    denied   denied  denied  denied  denied  denied  denied   served    denied
+DestroyKeys       vault    denied   denied  denied  denied  denied  denied  denied   unfit     denied
 BeginCeremony     vault    denied   denied  denied  denied  denied  denied  denied   unfit     denied
 SubmitShare       vault    denied   denied  denied  denied  denied  denied  denied   unfit     denied
 CancelCeremony    vault    denied   denied  denied  denied  denied  denied  denied   unfit     denied
@@ -94,6 +99,9 @@ GetCheckpoint     vault    sealed   sealed  sealed  sealed  sealed  sealed  seal
 ProveInclusion    own      sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
 ProveConsistency  vault    sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
 GetStatus         vault    denied   denied  denied  denied  denied  served  served   served    denied
+ListKeys          own      sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
+RotateKeys        vault    sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
+DestroyKeys       vault    sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
 BeginCeremony     vault    denied   denied  denied  denied  denied  denied  denied   unfit     denied
 SubmitShare       vault    denied   denied  denied  denied  denied  denied  denied   unfit     denied
 CancelCeremony    vault    denied   denied  denied  denied  denied  denied  denied   unfit     denied

@@ -4,13 +4,15 @@ use tonic::{Code, Status};
 use vault_proto::v1::audit_client::AuditClient;
 use vault_proto::v1::batches_client::BatchesClient;
 use vault_proto::v1::custody_client::CustodyClient;
+use vault_proto::v1::keys_client::KeysClient;
 use vault_proto::v1::tokenization_client::TokenizationClient;
 use vault_proto::v1::{
     BatchDetokenizeItem, BatchDetokenizeRequest, BatchTokenizeItem, BatchTokenizeRequest,
-    BeginCeremonyRequest, CancelCeremonyRequest, CompareLastFourRequest, DetokenizeRequest,
-    EraseTokenRequest, FindByValueRequest, GetCheckpointRequest, GetStatusRequest, GetTokenRequest,
-    ListEntriesRequest, ProveConsistencyRequest, ProveInclusionRequest, Refusal, SealRequest,
-    SubmitShareRequest, TokenizeRequest, Value, batch_detokenize_result, batch_tokenize_result, value,
+    BeginCeremonyRequest, CancelCeremonyRequest, Class, CompareLastFourRequest, DestroyKeysRequest,
+    DetokenizeRequest, EraseTokenRequest, FindByValueRequest, GetCheckpointRequest, GetStatusRequest,
+    GetTokenRequest, ListEntriesRequest, ListKeysRequest, ProveConsistencyRequest, ProveInclusionRequest,
+    Refusal, RotateKeysRequest, SealRequest, SubmitShareRequest, TokenizeRequest, Value,
+    batch_detokenize_result, batch_tokenize_result, value,
 };
 
 use crate::site::{Site, Target, Whose, card};
@@ -27,6 +29,7 @@ pub(crate) async fn seen(site: &Site, principal: &str, rpc: &str, of: Whose) -> 
         "ListEntries" | "GetCheckpoint" | "ProveInclusion" | "ProveConsistency" => {
             log(site, principal, rpc, target).await
         }
+        "ListKeys" | "RotateKeys" | "DestroyKeys" => keys(site, principal, rpc, of).await,
         "GetStatus" | "Unseal" | "Seal" => custody(site, principal, rpc).await,
         "BeginCeremony" | "SubmitShare" | "CancelCeremony" => ceremony(site, principal, rpc).await,
         _ => panic!("no call is written for {rpc}"),
@@ -50,7 +53,9 @@ impl Refused {
             (Code::PermissionDenied, "DENIED") => "denied".to_owned(),
             (Code::NotFound, "UNKNOWN_TOKEN") => "unknown".to_owned(),
             (Code::FailedPrecondition, "SEALED") => "sealed".to_owned(),
-            (Code::FailedPrecondition, "UNSEALED" | "NO_CEREMONY" | "OTHER_SEAL") => "unfit".to_owned(),
+            (Code::FailedPrecondition, "UNSEALED" | "NO_CEREMONY" | "OTHER_SEAL" | "NO_SUCH_KEY") => {
+                "unfit".to_owned()
+            }
             (code, reason) => format!("{code:?} {reason}"),
         }
     }
@@ -162,6 +167,25 @@ async fn log(site: &Site, principal: &str, rpc: &str, target: &Target) -> Result
         _ => {
             let request = ProveConsistencyRequest { from_size: 1, to_size: 2 };
             !client.prove_consistency(request).await?.get_ref().hashes.is_empty()
+        }
+    })
+}
+
+async fn keys(site: &Site, principal: &str, rpc: &str, of: Whose) -> Result<bool, Refused> {
+    let mut client = KeysClient::new(site.channel(principal));
+    let (tenant, class, reason) = ("shop".to_owned(), Class::Pan.into(), "table".to_owned());
+    Ok(match rpc {
+        "ListKeys" => {
+            let listed = client.list_keys(ListKeysRequest::default()).await?.into_inner().keys;
+            let whose = if of == Whose::Own { "shop" } else { "rival" };
+            listed.iter().any(|key| key.tenant == whose)
+        }
+        "RotateKeys" => {
+            client.rotate_keys(RotateKeysRequest { tenant, class, reason }).await?.get_ref().version == 2
+        }
+        _ => {
+            let request = DestroyKeysRequest { tenant, class, version: 9, reason };
+            client.destroy_keys(request).await?.get_ref().receipt.is_some()
         }
     })
 }

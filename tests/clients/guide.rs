@@ -38,6 +38,8 @@ fn the_guide_says_what_to_do_about_every_reason() {
         Error::State(State::NoIndex),
         Error::State(State::TokenInactive),
         Error::State(State::KeyExpired),
+        Error::State(State::NoSuchKey),
+        Error::State(State::KeyInUse),
         Error::Unavailable(Unavailable::Store),
         Error::Unavailable(Unavailable::OutcomeUnknown),
         Error::Corrupt,

@@ -3,8 +3,8 @@
 use vault_proto::v1 as wire;
 
 use crate::requests::{
-    action, batch_of, batch_tokenize, caller, card, consistency, erase, list, prove, release, seal, ssn,
-    tokenize, unseal, valid, whole_card, with_key, with_text, with_token, with_value,
+    action, batch_of, batch_tokenize, caller, card, consistency, destroy, erase, list, prove, release,
+    rotate, ssn, tokenize, unseal, valid, whole_card, with_key, with_text, with_token, with_value,
 };
 use crate::rpcs::Ask;
 use crate::site::{FOREIGN, OWN, OWN_SSN, RESTRICTED, Stage};
@@ -60,6 +60,7 @@ pub(crate) fn cases(stage: &Stage) -> Vec<Case> {
     cases.extend(batches());
     cases.extend(denied(stage));
     cases.extend(others(stage));
+    cases.extend(keys_of_tenants());
     cases
 }
 
@@ -127,7 +128,7 @@ fn bad_texts() -> Vec<(&'static str, String, &'static str)> {
 }
 
 fn texts(stage: &Stage) -> Vec<Case> {
-    const RPCS: [&str; 9] = [
+    const RPCS: [&str; 11] = [
         "Tokenize",
         "Detokenize",
         "GetToken",
@@ -137,6 +138,8 @@ fn texts(stage: &Stage) -> Vec<Case> {
         "BatchTokenize",
         "BatchDetokenize",
         "Seal",
+        "RotateKeys",
+        "DestroyKeys",
     ];
     let mut cases = Vec::new();
     for rpc in RPCS {
@@ -146,7 +149,9 @@ fn texts(stage: &Stage) -> Vec<Case> {
             cases.push(Case::new(what, with_text(rpc, stage, &text), reason, entered).hiding(&text));
         }
     }
-    cases.push(Case::new("no reason", seal(""), "FIELD_MISSING", Entered::No));
+    for rpc in ["Seal", "RotateKeys", "DestroyKeys"] {
+        cases.push(Case::new("no reason", with_text(rpc, stage, ""), "FIELD_MISSING", Entered::No));
+    }
     cases
 }
 
@@ -280,6 +285,37 @@ fn denied(stage: &Stage) -> Vec<Case> {
     cases.push(Case::new("another class", erase_ssn, "DENIED", Entered::Refused).by("cards-care"));
     cases.push(Case::new("no reference", erase(&stage.spare, ""), "DENIED", Entered::Refused));
     cases.extend(denied_names(stage));
+    cases
+}
+
+/// Orders about keys that name none, or one that is needed.
+fn keys_of_tenants() -> Vec<Case> {
+    let with_tenant = |tenant: &str| [Ask::RotateKeys(rotate(tenant)), Ask::DestroyKeys(destroy(tenant, 1))];
+    let mut cases = Vec::new();
+    for (what, tenant, reason) in bad_texts() {
+        let hidden = |ask| Case::new(what, ask, reason, Entered::No).hiding(&tenant);
+        cases.extend(with_tenant(&tenant).map(hidden));
+    }
+    let missing = |what, ask| Case::new(what, ask, "FIELD_MISSING", Entered::No);
+    cases.extend(with_tenant("").map(|ask| missing("no tenant", ask)));
+    cases.extend(with_tenant("Shop").map(|ask| Case::new("capitals", ask, "TEXT_MALFORMED", Entered::No)));
+    for class in [0, 7] {
+        let rotate = Ask::RotateKeys(wire::RotateKeysRequest { class, ..rotate("shop") });
+        let destroy = Ask::DestroyKeys(wire::DestroyKeysRequest { class, ..destroy("shop", 1) });
+        cases.extend([rotate, destroy].map(|ask| missing("no class", ask)));
+    }
+    cases.push(missing("no version", Ask::DestroyKeys(destroy("shop", 0))));
+    let unknown = |ask| Case::new("an unknown tenant", ask, "NO_SUCH_KEY", Entered::Granted);
+    cases.extend(with_tenant("nobody").map(unknown));
+    let order = |what, version, reason| {
+        Case::new(what, Ask::DestroyKeys(destroy("shop", version)), reason, Entered::Granted)
+    };
+    cases.push(order("a version to come", 99, "NO_SUCH_KEY"));
+    cases.push(order("the version that encrypts", 1, "KEY_IN_USE"));
+    for token in ["x", "-1", "99999999999999999999"] {
+        let request = wire::ListKeysRequest { page_token: token.to_owned(), ..Default::default() };
+        cases.push(Case::new("a bad page", Ask::ListKeys(request), "TEXT_MALFORMED", Entered::No));
+    }
     cases
 }
 

@@ -12,7 +12,7 @@ use crate::site::{Site, actor};
 use crate::{holds, logs};
 
 /// The code of every reason; what is not here is INVALID_ARGUMENT.
-const CODES: [(&str, Code); 31] = [
+const CODES: [(&str, Code); 33] = [
     ("UNKNOWN_TOKEN", Code::NotFound),
     ("DENIED", Code::PermissionDenied),
     ("WRONG_PASSPHRASE", Code::PermissionDenied),
@@ -23,6 +23,8 @@ const CODES: [(&str, Code); 31] = [
     ("NO_INDEX", Code::FailedPrecondition),
     ("TOKEN_INACTIVE", Code::FailedPrecondition),
     ("KEY_EXPIRED", Code::FailedPrecondition),
+    ("NO_SUCH_KEY", Code::FailedPrecondition),
+    ("KEY_IN_USE", Code::FailedPrecondition),
     ("KEYRING_UNUSABLE", Code::FailedPrecondition),
     ("KEYRING_OLD", Code::FailedPrecondition),
     ("ANCHOR_UNUSABLE", Code::FailedPrecondition),

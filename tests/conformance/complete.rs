@@ -32,7 +32,7 @@ const OUT_OF_REACH: [(&str, &str); 4] = [
 ];
 
 /// What a field of a request can be refused for. A field that is not here has no cases.
-const FIELDS: [(&str, &[&str]); 23] = [
+const FIELDS: [(&str, &[&str]); 27] = [
     ("value", &["FIELD_MISSING"]),
     ("card", &[]),
     ("ssn", &[]),
@@ -66,6 +66,19 @@ const FIELDS: [(&str, &[&str]); 23] = [
         ],
     ),
     ("page_size", &[]),
+    ("page_token", &["TEXT_MALFORMED"]),
+    (
+        "tenant",
+        &[
+            "SENSITIVE_TEXT",
+            "SENSITIVE_AUTHENTICATION_DATA",
+            "TEXT_MALFORMED",
+            "FIELD_MISSING",
+            "NO_SUCH_KEY",
+        ],
+    ),
+    ("class", &["FIELD_MISSING"]),
+    ("version", &["FIELD_MISSING", "NO_SUCH_KEY", "KEY_IN_USE"]),
 ];
 const TEXT: &[&str] = &["SENSITIVE_TEXT", "SENSITIVE_AUTHENTICATION_DATA", "TEXT_MALFORMED"];
 /// Fields that say where in the log.
@@ -207,6 +220,8 @@ examples! { core_errors, Error,
     Error::State(State::TokenInactive) => Error::State(State::TokenInactive),
     Error::Ceremony(_) => Error::Ceremony(CeremonyFault::NotOpen),
     Error::State(State::KeyExpired) => Error::State(State::KeyExpired),
+    Error::State(State::NoSuchKey) => Error::State(State::NoSuchKey),
+    Error::State(State::KeyInUse) => Error::State(State::KeyInUse),
     Error::Unavailable(Unavailable::Store) => Error::Unavailable(Unavailable::Store),
     Error::Unavailable(Unavailable::OutcomeUnknown) => Error::Unavailable(Unavailable::OutcomeUnknown),
     Error::Corrupt => Error::Corrupt,

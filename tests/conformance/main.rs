@@ -22,6 +22,7 @@ mod certificates;
 mod check;
 mod complete;
 mod faults;
+mod keys;
 mod logs;
 mod malformed;
 mod requests;

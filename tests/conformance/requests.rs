@@ -56,6 +56,18 @@ pub(crate) fn share(ceremony: &str, share: &str) -> Ask {
     Ask::SubmitShare(wire::SubmitShareRequest { ceremony, share })
 }
 
+/// A rotation that finds no such tenant: one of a tenant with records has the vault write entries of its own
+/// in the background, for as long as it takes.
+pub(crate) fn rotate(tenant: &str) -> wire::RotateKeysRequest {
+    let (tenant, class) = (tenant.to_owned(), wire::Class::Pan.into());
+    wire::RotateKeysRequest { tenant, class, reason: "case-1".to_owned() }
+}
+
+pub(crate) fn destroy(tenant: &str, version: u32) -> wire::DestroyKeysRequest {
+    let wire::RotateKeysRequest { tenant, class, reason } = rotate(tenant);
+    wire::DestroyKeysRequest { tenant, class, version, reason }
+}
+
 pub(crate) fn list(start_index: u64) -> Ask {
     Ask::ListEntries(wire::ListEntriesRequest { start_index, page_size: 1 })
 }
@@ -126,6 +138,10 @@ pub(crate) fn with_text(rpc: &str, stage: &Stage, text: &str) -> Ask {
             Ask::BatchDetokenize(wire::BatchDetokenizeRequest { reference, ..request })
         }
         Ask::Seal(_) => seal(text),
+        Ask::RotateKeys(request) => Ask::RotateKeys(wire::RotateKeysRequest { reason: reference, ..request }),
+        Ask::DestroyKeys(request) => {
+            Ask::DestroyKeys(wire::DestroyKeysRequest { reason: reference, ..request })
+        }
         _ => panic!("{rpc} takes no text"),
     }
 }
@@ -143,7 +159,8 @@ pub(crate) fn with_key(rpc: &str, pan: &str, key: &str) -> Ask {
     }
 }
 
-/// A call that is served to its [`caller`]; steps of ceremonies as far as an open vault serves them.
+/// A call that is served to its [`caller`]; steps of ceremonies as far as an open vault serves them, changes
+/// of keys as far as there are such keys.
 pub(crate) fn valid(rpc: &str, stage: &Stage) -> Ask {
     match rpc {
         "Tokenize" | "BatchTokenize" | "FindByValue" => with_value(rpc, Some(card(OWN))),
@@ -153,6 +170,9 @@ pub(crate) fn valid(rpc: &str, stage: &Stage) -> Ask {
         "GetCheckpoint" => Ask::GetCheckpoint(wire::GetCheckpointRequest {}),
         "ProveInclusion" => prove(stage.receipt.index, &stage.receipt.leaf_hash),
         "ProveConsistency" => consistency(1, 2),
+        "ListKeys" => Ask::ListKeys(wire::ListKeysRequest::default()),
+        "RotateKeys" => Ask::RotateKeys(rotate("nobody")),
+        "DestroyKeys" => Ask::DestroyKeys(destroy("nobody", 1)),
         "GetStatus" => Ask::GetStatus(wire::GetStatusRequest {}),
         "Unseal" => unseal(PASSPHRASE),
         "BeginCeremony" => Ask::BeginCeremony(wire::BeginCeremonyRequest {}),
@@ -171,6 +191,7 @@ pub(crate) fn caller(rpc: &str) -> &'static str {
         "Tokenize" | "BatchTokenize" => "checkout",
         "Detokenize" | "BatchDetokenize" | "GetToken" | "CompareLastFour" | "FindByValue" => "billing",
         "EraseToken" => "care",
+        "ListKeys" | "RotateKeys" | "DestroyKeys" => "custodian",
         "GetStatus" | "Unseal" | "Seal" | "BeginCeremony" | "SubmitShare" | "CancelCeremony" => "custodian",
         _ => "auditor",
     }
@@ -188,7 +209,9 @@ pub(crate) fn action(rpc: &str, by: &str) -> &'static str {
         "FindByValue" => "find-by-value",
         "EraseToken" => "erase",
         "ListEntries" => "audit-read",
-        "GetStatus" => "status",
+        "GetStatus" | "ListKeys" => "status",
+        "RotateKeys" => "rotate-keys",
+        "DestroyKeys" => "destroy-keys",
         "Unseal" => "unseal",
         "BeginCeremony" => "ceremony-begun",
         "SubmitShare" => "share-given",

@@ -7,6 +7,7 @@ use vault_proto::v1 as wire;
 use vault_proto::v1::audit_client::AuditClient;
 use vault_proto::v1::batches_client::BatchesClient;
 use vault_proto::v1::custody_client::CustodyClient;
+use vault_proto::v1::keys_client::KeysClient;
 use vault_proto::v1::tokenization_client::TokenizationClient;
 
 /// What the tests look at in an answer.
@@ -78,6 +79,9 @@ rpcs! {
     Audit GetCheckpoint(GetCheckpointRequest) by AuditClient.get_checkpoint, |_| Answer::default();
     Audit ProveInclusion(ProveInclusionRequest) by AuditClient.prove_inclusion, |_| Answer::default();
     Audit ProveConsistency(ProveConsistencyRequest) by AuditClient.prove_consistency, |_| Answer::default();
+    Keys ListKeys(ListKeysRequest) by KeysClient.list_keys, |_| Answer::default();
+    Keys RotateKeys(RotateKeysRequest) by KeysClient.rotate_keys, |_| Answer::default();
+    Keys DestroyKeys(DestroyKeysRequest) by KeysClient.destroy_keys, |_| Answer::default();
     Custody GetStatus(GetStatusRequest) by CustodyClient.get_status, status;
     Custody Unseal(UnsealRequest) by CustodyClient.unseal, status;
     Custody BeginCeremony(BeginCeremonyRequest) by CustodyClient.begin_ceremony, |_| Answer::default();

@@ -67,6 +67,10 @@ pub(crate) fn sound_calls(token: &str) -> Vec<Call> {
     // Another's, so that what the other calls ask for stays.
     let unknown = token_of_nobody(&compare.token);
     let erase = v1::EraseTokenRequest { token: unknown, reference: "case-1".to_owned() };
+    let (tenant, class, reason) = ("nobody".to_owned(), v1::Class::Pan.into(), "case-1".to_owned());
+    let rotate = v1::RotateKeysRequest { tenant: tenant.clone(), class, reason: reason.clone() };
+    let destroy = v1::DestroyKeysRequest { tenant, class, version: 1, reason };
+    let keys = v1::ListKeysRequest { page_size: 10, page_token: "1".to_owned() };
     let entries = v1::ListEntriesRequest { start_index: 1, page_size: 10 };
     let consistency = v1::ProveConsistencyRequest { from_size: 1, to_size: 2 };
     let inclusion = v1::ProveInclusionRequest { index: 1, leaf_hash: vec![7; 32] };
@@ -84,6 +88,9 @@ pub(crate) fn sound_calls(token: &str) -> Vec<Call> {
         ("auditor", "/vault.v1.Audit/ProveConsistency", consistency.encode_to_vec()),
         ("auditor", "/vault.v1.Audit/ProveInclusion", inclusion.encode_to_vec()),
         ("custodian", "/vault.v1.Custody/GetStatus", Vec::new()),
+        ("custodian", "/vault.v1.Keys/ListKeys", keys.encode_to_vec()),
+        ("custodian", "/vault.v1.Keys/RotateKeys", rotate.encode_to_vec()),
+        ("custodian", "/vault.v1.Keys/DestroyKeys", destroy.encode_to_vec()),
         (
             "custodian",
             "/vault.v1.Custody/Unseal",
@@ -112,6 +119,8 @@ fn every_message_is_answered_and_what_is_refused_is_the_callers_fault() {
                 // The hash of the proof is nobody's, nor is the token.
                 "/vault.v1.Audit/ProveInclusion" => Code::InvalidArgument,
                 "/vault.v1.Tokenization/EraseToken" => Code::NotFound,
+                // Nor has nobody keys.
+                "/vault.v1.Keys/RotateKeys" | "/vault.v1.Keys/DestroyKeys" => Code::FailedPrecondition,
                 _ => Code::Ok,
             };
             assert_eq!(code(&answer), expected, "{path}");

@@ -10,11 +10,13 @@ use vault_proto::v1::batch_detokenize_result::Verdict as Detokenized;
 use vault_proto::v1::batch_tokenize_result::Verdict as Tokenized;
 use vault_proto::v1::batches_client::BatchesClient;
 use vault_proto::v1::custody_client::CustodyClient;
+use vault_proto::v1::keys_client::KeysClient;
 use vault_proto::v1::tokenization_client::TokenizationClient;
 use vault_proto::v1::{
     BatchDetokenizeItem, BatchDetokenizeRequest, BatchTokenizeItem, BatchTokenizeRequest,
     CompareLastFourRequest, DetokenizeRequest, EraseTokenRequest, FindByValueRequest, GetTokenRequest,
-    ProveInclusionRequest, SealRequest, TokenizeRequest, UnsealRequest, Value,
+    ListKeysRequest, ProveInclusionRequest, RotateKeysRequest, SealRequest, TokenizeRequest, UnsealRequest,
+    Value,
 };
 use vault_tests::process::Vaultd;
 use vault_tests::values::{Seeded, card, digits, ssn};
@@ -315,6 +317,14 @@ async fn be_refused_elsewhere(clients: &Clients, number: &str, heard: &mut Heard
     }
     let mut custody = CustodyClient::new(clients.auditor.clone());
     heard.refused("custody seal", custody.seal(SealRequest { reason: number.to_owned() }).await);
+    let mut keys = KeysClient::new(clients.auditor.clone());
+    for (tenant, reason) in [(number, "case-1"), ("shop", number)] {
+        let (tenant, reason) = (tenant.to_owned(), reason.to_owned());
+        let request = RotateKeysRequest { tenant, class: 1, reason };
+        heard.refused("keys rotate_keys", keys.rotate_keys(request).await);
+    }
+    let page = ListKeysRequest { page_token: format!("{number}-"), ..ListKeysRequest::default() };
+    heard.refused("keys list_keys", keys.list_keys(page).await);
     let passphrase = number.as_bytes().to_vec();
     heard.refused("custody unseal", custody.unseal(UnsealRequest { passphrase }).await);
     let mut audit = AuditClient::new(clients.auditor.clone());
