@@ -11,6 +11,7 @@ use aes::cipher::{BlockCipherEncrypt, KeyInit};
 use aes_gcm::aead::AeadInOut;
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use thiserror::Error;
+use vault_guard::Locked;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::key::Key32;
@@ -26,7 +27,7 @@ pub const TAG_BYTES: usize = 16;
 pub struct DecryptFailed;
 
 /// A 256-bit XAES-256-GCM key, ready to use: the AES key schedule and the CMAC subkey are computed once.
-pub struct RecordKey(Box<Schedule>);
+pub struct RecordKey(Locked<Schedule>);
 
 struct Schedule {
     block_cipher: Aes256,
@@ -41,7 +42,7 @@ impl RecordKey {
         block_cipher.encrypt_block(&mut zero_block);
         let cmac_subkey = Zeroizing::new(doubled(zero_block.into()));
         zero_block.as_mut_slice().zeroize();
-        Self(Box::new(Schedule { block_cipher, cmac_subkey }))
+        Self(Locked::new(Schedule { block_cipher, cmac_subkey }))
     }
 
     /// Encrypts: ciphertext ‖ tag, [`TAG_BYTES`] longer than the plaintext. A nonce must never be used twice.

@@ -1,13 +1,13 @@
 //! Thirty-two secret bytes.
 
+use vault_guard::Locked;
 use zeroize::Zeroizing;
 
 use super::random::{Entropy, EntropyFault};
-use crate::data::Secret;
 
-/// A 256-bit key before it is given to an algorithm. Lives on the heap, is wiped on drop, and cannot be
+/// A 256-bit key before it is given to an algorithm. Lives in locked memory, is wiped on drop, and cannot be
 /// printed, cloned, compared or serialised.
-pub struct Key32(Secret<[u8; 32]>);
+pub struct Key32(Locked<[u8; 32]>);
 
 impl Key32 {
     /// Draws a fresh key.
@@ -15,20 +15,22 @@ impl Key32 {
     /// # Errors
     /// [`EntropyFault`] when the source of randomness fails; there is no weaker fallback.
     pub fn generate(entropy: &mut dyn Entropy) -> Result<Self, EntropyFault> {
-        let mut bytes = Box::new([0; 32]);
+        let mut bytes = Locked::new([0; 32]);
         entropy.fill(bytes.as_mut_slice())?;
-        Ok(Self(Secret::new(bytes)))
+        Ok(Self(bytes))
     }
 
     /// Takes bytes that already are a key; the given copy is wiped.
     #[expect(clippy::needless_pass_by_value, reason = "taken, so that the caller's copy is wiped here")]
     pub fn from_bytes(bytes: Zeroizing<[u8; 32]>) -> Self {
-        Self(Secret::init_with(|key: &mut [u8; 32]| key.copy_from_slice(bytes.as_slice())))
+        let mut key = Locked::new([0; 32]);
+        key.copy_from_slice(bytes.as_slice());
+        Self(key)
     }
 
     /// The bytes, for `crypto` and `keys` only.
     pub(crate) fn expose(&self) -> &[u8; 32] {
-        self.0.expose()
+        &self.0
     }
 }
 

@@ -2,6 +2,7 @@
 
 use ring::hmac;
 use subtle::ConstantTimeEq;
+use vault_guard::Locked;
 
 use super::key::Key32;
 
@@ -9,7 +10,7 @@ use super::key::Key32;
 const TAG_BYTES_MIN: usize = 4;
 
 /// A MAC key, ready to use: both padded-key hash states are computed once.
-pub struct MacKey(Box<hmac::Key>);
+pub struct MacKey(Locked<hmac::Key>);
 
 impl MacKey {
     /// Prepares the key.
@@ -19,7 +20,7 @@ impl MacKey {
 
     /// A key of any length, as the public vectors have them.
     pub(super) fn from_slice(key: &[u8]) -> Self {
-        Self(Box::new(hmac::Key::new(hmac::HMAC_SHA256, key)))
+        Self(Locked::new(hmac::Key::new(hmac::HMAC_SHA256, key)))
     }
 
     /// HMAC-SHA-256 of the parts one after another, 32 bytes. Nothing separates the parts: whoever MACs more

@@ -2,17 +2,18 @@
 //! calls.
 
 use ring::signature::{self, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use vault_guard::Locked;
 
 use super::key::Key32;
 
 /// A private signing key.
-pub struct SigningKey(Box<Ed25519KeyPair>);
+pub struct SigningKey(Locked<Ed25519KeyPair>);
 
 impl SigningKey {
     /// The key pair of a 32-byte seed (RFC 8032, 5.1.5).
     pub fn from_seed(seed: &Key32) -> Self {
         match Ed25519KeyPair::from_seed_unchecked(seed.expose()) {
-            Ok(pair) => Self(Box::new(pair)),
+            Ok(pair) => Self(Locked::new(pair)),
             Err(_) => unreachable!("every 32-byte seed is an Ed25519 key"),
         }
     }
