@@ -24,7 +24,7 @@ use vault_core::limits::SHARE_TEXT_BYTES_MAX;
 use vault_core::vault::{Closing, Vault};
 use vault_daemon::clock::SystemClock;
 use vault_daemon::config::Config;
-use vault_guard::harden;
+use vault_guard::{KeyMemory, harden, key_memory};
 use zeroize::Zeroizing;
 
 /// What every command ends with.
@@ -108,6 +108,10 @@ pub(crate) fn run() -> ExitCode {
     match harden() {
         Err(error) if !dev => return failed(&error),
         _ => {}
+    }
+    if key_memory() == KeyMemory::Ordinary && !dev {
+        eprintln!("vaultd: no memory for keys can be locked: raise RLIMIT_MEMLOCK (LimitMEMLOCK=80M)");
+        return ExitCode::FAILURE;
     }
     let done = match command {
         Command::Init(options) => vault::init(&options),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use vault_core::crypto::SystemEntropy;
 use vault_core::vault::{Closing, Health, Vault};
-use vault_guard::wipe_stack;
+use vault_guard::{KeyMemory, key_memory, wipe_stack};
 
 use crate::custody::Custody;
 use crate::lane::Lane;
@@ -29,6 +29,7 @@ struct Rounds {
     lane: Arc<Lane>,
     metrics: Arc<Metrics>,
     was_suspended: bool,
+    told_of_keys: bool,
 }
 
 impl Keeper {
@@ -38,7 +39,7 @@ impl Keeper {
     /// When the system gives no thread.
     pub(crate) fn start(custody: Arc<Custody>, lane: Arc<Lane>, metrics: Arc<Metrics>) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
-        let mut rounds = Rounds { custody, lane, metrics, was_suspended: false };
+        let mut rounds = Rounds { custody, lane, metrics, was_suspended: false, told_of_keys: false };
         let walk = move || {
             while stopped.recv_timeout(ROUND) == Err(RecvTimeoutError::Timeout) {
                 rounds.walk();
@@ -82,6 +83,7 @@ impl Rounds {
         if let Err(error) = vault.sweep(self.custody.now(), &mut SystemEntropy::new()) {
             tracing::warn!(event = "sweep_failed", reason = error.reason());
         }
+        self.tell_of_keys();
         match vault.rotate_due(self.custody.now(), &mut SystemEntropy::new()) {
             Ok(0) => {}
             Ok(count) => tracing::info!(event = "keys_rotated", count),
@@ -89,6 +91,15 @@ impl Rounds {
                 self.metrics.alarm();
                 tracing::error!(event = "rotation_failed", reason = error.reason());
             }
+        }
+    }
+
+    /// Tells once if keys had to be put where swap and core files can see them.
+    fn tell_of_keys(&mut self) {
+        if !self.told_of_keys && key_memory() == KeyMemory::Ordinary {
+            self.told_of_keys = true;
+            self.metrics.alarm();
+            tracing::error!(event = "keys_in_ordinary_memory", "no more memory for keys can be locked");
         }
     }
 
