@@ -4,7 +4,8 @@
 //! After each kill the daemon is started on the same folder and asked for everything: each acknowledged
 //! token must give its value, each acknowledged call must stand in the audit log as its receipt says, the
 //! log must extend the last checkpoint seen before the kill, and a repeated idempotency key must give the
-//! token it gave before.
+//! token it gave before. In some rounds keys are rotated as well, so that old records are encrypted anew from
+//! kill to kill; in the end it must be proven that nothing is left under an old key.
 //!
 //! A killed process leaves the kernel's page cache in place, so this proves recovery and ordering, not that
 //! data had reached the disk: power cuts are simulated elsewhere.
@@ -21,9 +22,11 @@
 )]
 
 mod full_disk;
+mod keys;
 mod log;
 mod writers;
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,7 +35,7 @@ use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 use vault_proto::v1::batch_detokenize_result::Verdict;
 use vault_proto::v1::batches_client::BatchesClient;
-use vault_proto::v1::{BatchDetokenizeItem, BatchDetokenizeRequest};
+use vault_proto::v1::{BatchDetokenizeItem, BatchDetokenizeRequest, Class};
 use vault_tests::process::Vaultd;
 use vault_tests::values::{Seeded, digits, seed};
 
@@ -44,6 +47,8 @@ const WRITING_MS_MAX: u64 = 120;
 /// One start in so many is killed too, anywhere between the first instruction and the first calls.
 const STARTS_PER_KILLED_START: u64 = 4;
 const STARTING_MS_MAX: u64 = 150;
+/// In one round of so many the keys of a class are rotated.
+const ROUNDS_PER_ROTATION: u64 = 6;
 const BATCH: usize = 500;
 
 #[test]
@@ -68,8 +73,9 @@ fn kill_again_and_again(engine: &'static str, rounds: u64) {
     }
     vault.check_everything_again();
     println!("{engine}: {}, {:.0?}", vault.counts, begun.elapsed());
-    let Counts { kept, replayed, .. } = vault.counts;
-    assert!(kept > usize::try_from(rounds).unwrap() && replayed > 0, "{engine}: hardly anything was written");
+    let Counts { kept, replayed, rotated, .. } = vault.counts;
+    let much = kept > usize::try_from(rounds).unwrap() && replayed > 0 && rotated > 0;
+    assert!(much, "{engine}: hardly anything was written");
 }
 
 /// A vault whose daemon does not live long, and all that its clients know of it.
@@ -80,6 +86,8 @@ struct KilledVault {
     runtime: Runtime,
     log: Option<AuditedLog>,
     kept: Vec<Acknowledged>,
+    /// The version of each class's keys that was said to encrypt last.
+    versions: BTreeMap<Class, u32>,
     counts: Counts,
 }
 
@@ -92,18 +100,19 @@ struct Counts {
     unanswered: usize,
     repeated: usize,
     replayed: usize,
+    rotated: usize,
     entries: u64,
 }
 
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { kills, killed_starts, kept, unanswered, repeated, replayed, entries } = self;
+        let Self { kills, killed_starts, kept, unanswered, repeated, replayed, rotated, entries } = self;
         write!(
             f,
             "{kills} kills under load and {killed_starts} while starting; \
              {kept} calls acknowledged, all kept; \
              {unanswered} unanswered, of which {repeated} were repeated with their key; \
-             {replayed} replays; {entries} entries proven"
+             {replayed} replays; {rotated} rotations; {entries} entries proven"
         )
     }
 }
@@ -117,6 +126,7 @@ impl KilledVault {
             runtime: Runtime::new().unwrap(),
             log: None,
             kept: Vec::new(),
+            versions: BTreeMap::new(),
             counts: Counts::default(),
         }
     }
@@ -137,7 +147,15 @@ impl KilledVault {
         let moment = Duration::from_millis(self.random.below(WRITING_MS_MAX));
         let seed = self.random.next();
         self.counts.kills += 1;
-        self.runtime.block_on(writers::write_until_killed(vaultd, round, seed, moment))
+        let rotate = (round % ROUNDS_PER_ROTATION == ROUNDS_PER_ROTATION / 2)
+            .then(|| (if self.random.below(2) == 0 { Class::Pan } else { Class::Ssn }, moment / 8));
+        let (harvest, rotated) =
+            self.runtime.block_on(writers::write_until_killed(vaultd, round, seed, moment, rotate));
+        if let Some((class, version)) = rotated {
+            self.versions.insert(class, version);
+            self.counts.rotated += 1;
+        }
+        harvest
     }
 
     fn kill_while_starting(&mut self) {
@@ -158,6 +176,11 @@ impl KilledVault {
             let mut whole = AuditedLog::new(&vaultd).await;
             whole.read_and_verify(&vaultd).await;
             assert_eq!(whole.first(known.size()), known.all(), "an entry changed after it was read");
+            let proven: BTreeMap<Class, u32> = keys::wait_for_proofs(&vaultd).await.into_iter().collect();
+            // A rotation that was not answered may have happened all the same.
+            let kept = |(class, version): (&Class, &u32)| proven[class] >= *version;
+            assert!(self.versions.iter().all(kept), "{proven:?} is behind {:?}", self.versions);
+            expect_values(vaultd.connect("billing").await, &self.kept).await;
             whole.size()
         });
         assert!(vaultd.stop().success(), "the daemon did not stop as it should");

@@ -10,9 +10,11 @@ use tonic::transport::Channel;
 use vault_proto::reason;
 use vault_proto::v1::audit_client::AuditClient;
 use vault_proto::v1::tokenization_client::TokenizationClient;
-use vault_proto::v1::{ProveInclusionRequest, Receipt, TokenizeRequest, TokenizeResponse};
+use vault_proto::v1::{Class, ProveInclusionRequest, Receipt, TokenizeRequest, TokenizeResponse};
 use vault_tests::process::Vaultd;
 use vault_tests::values::{Seeded, card, ssn};
+
+use crate::keys;
 
 const WRITERS: u64 = 16;
 /// Between two calls that are proven at once.
@@ -42,8 +44,15 @@ pub(crate) struct Harvest {
     pub(crate) checkpoint: Option<String>,
 }
 
-/// Lets the writers write, and kills the daemon `moment` later, in the middle of it.
-pub(crate) async fn write_until_killed(vaultd: Vaultd, round: u64, seed: u64, moment: Duration) -> Harvest {
+/// Lets the writers write, and kills the daemon `moment` later, in the middle of it. Keys may be rotated some
+/// time before; gives whose, and which version was said to encrypt then.
+pub(crate) async fn write_until_killed(
+    vaultd: Vaultd,
+    round: u64,
+    seed: u64,
+    moment: Duration,
+    rotate: Option<(Class, Duration)>,
+) -> (Harvest, Option<(Class, u32)>) {
     let dying = Arc::new(AtomicBool::new(false));
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
@@ -53,6 +62,12 @@ pub(crate) async fn write_until_killed(vaultd: Vaultd, round: u64, seed: u64, mo
     }
     let random = Seeded::new(seed ^ WRITERS << 32);
     let watcher = tokio::spawn(watch(vaultd.connect("checkout").await, random, Arc::clone(&dying)));
+    let custodian = vaultd.connect("custodian").await;
+    let rotation = tokio::spawn(async move {
+        let (class, after) = rotate?;
+        tokio::time::sleep(after).await;
+        keys::rotate(custodian, class).await.map(|version| (class, version))
+    });
     tokio::time::sleep(moment).await;
     dying.store(true, Ordering::SeqCst);
     tokio::task::spawn_blocking(move || vaultd.kill()).await.unwrap();
@@ -63,7 +78,7 @@ pub(crate) async fn write_until_killed(vaultd: Vaultd, round: u64, seed: u64, mo
         harvest.acknowledged.extend(acknowledged);
         harvest.unanswered.push(unanswered);
     }
-    harvest
+    (harvest, rotation.await.unwrap())
 }
 
 async fn write(
