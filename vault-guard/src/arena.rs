@@ -22,7 +22,7 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const SLOT_BYTES_MIN: usize = 32;
 /// Slot sizes, each twice the one before: the largest holds any key schedule there is.
 const SLOT_SIZES: usize = 8;
-/// Bytes of the arena: some ten thousand key versions.
+/// Bytes of the arena: some ten thousand key versions, twice while a keyring changes.
 pub const ARENA_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A guard page: as large as pages get where the vault runs.
 const GUARD_BYTES: usize = 64 * 1024;
@@ -182,55 +182,68 @@ impl Arena {
     }
 }
 
-/// A fresh chunk between two guards.
+/// A fresh chunk between two guards, of the strongest memory that is to be had.
 fn chunk() -> Option<(NonNull<u8>, KeyMemory)> {
-    let reserved = GUARD_BYTES + CHUNK_BYTES + GUARD_BYTES;
-    // SAFETY: an anonymous mapping at an address of the kernel's choosing touches nothing that exists.
-    let start =
-        unsafe { mm::mmap_anonymous(ptr::null_mut(), reserved, ProtFlags::empty(), MapFlags::PRIVATE) };
-    let start = start.ok()?.cast::<u8>();
-    // SAFETY: inside the reservation.
-    let chunk = unsafe { start.add(GUARD_BYTES) };
-    // SAFETY: `chunk` is CHUNK_BYTES of this reservation, which nobody else knows of.
-    let kind = unsafe { secret(chunk) }.or_else(|| unsafe { locked(chunk) });
-    let Some(kind) = kind else {
-        // SAFETY: the whole reservation, which nobody uses.
-        let _ = unsafe { mm::munmap(start.cast(), reserved) };
-        return None;
-    };
+    let (chunk, kind) = secret_chunk()
+        .map(|chunk| (chunk, KeyMemory::Secret))
+        .or_else(|| locked_chunk().map(|chunk| (chunk, KeyMemory::Locked)))?;
     // Neither in core files nor in children. Secret memory is in no core file anyway.
     for advice in [Advice::LinuxDontDump, Advice::LinuxDontFork] {
         // SAFETY: advice about the mapping made just now; it changes no content.
-        let _ = unsafe { mm::madvise(chunk.cast(), CHUNK_BYTES, advice) };
+        let _ = unsafe { mm::madvise(chunk.as_ptr().cast(), CHUNK_BYTES, advice) };
     }
-    Some((NonNull::new(chunk)?, kind))
+    Some((chunk, kind))
 }
 
-/// Puts secret memory in the place of a reserved chunk.
-///
-/// # Safety
-/// `chunk` must be CHUNK_BYTES of a mapping that nobody uses.
-unsafe fn secret(chunk: *mut u8) -> Option<KeyMemory> {
+/// Bytes of a reservation: a chunk and its guards.
+const RESERVED_BYTES: usize = GUARD_BYTES + CHUNK_BYTES + GUARD_BYTES;
+
+/// Reserves the place of a chunk: its start, and that of the chunk inside. Nothing of it may be touched yet.
+fn reserve() -> Option<(*mut u8, *mut u8)> {
+    // SAFETY: an anonymous mapping at an address of the kernel's choosing touches nothing that exists.
+    let start =
+        unsafe { mm::mmap_anonymous(ptr::null_mut(), RESERVED_BYTES, ProtFlags::empty(), MapFlags::PRIVATE) };
+    let start = start.ok()?.cast::<u8>();
+    // SAFETY: inside the reservation.
+    Some((start, unsafe { start.add(GUARD_BYTES) }))
+}
+
+/// Memory that only this process can map.
+fn secret_chunk() -> Option<NonNull<u8>> {
     // SAFETY: takes no pointer; gives a descriptor or fails.
     let descriptor = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::FD_CLOEXEC) };
     let descriptor = i32::try_from(descriptor).ok().filter(|descriptor| *descriptor >= 0)?;
     // SAFETY: a fresh descriptor that nothing else owns.
     let file = unsafe { OwnedFd::from_raw_fd(descriptor) };
     fs::ftruncate(&file, CHUNK_BYTES as u64).ok()?;
+    let (start, chunk) = reserve()?;
     let (rights, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::FIXED);
-    // SAFETY: replaces the caller's unused chunk and nothing else.
-    unsafe { mm::mmap(chunk.cast(), CHUNK_BYTES, rights, flags, file.as_fd(), 0) }.ok()?;
-    Some(KeyMemory::Secret)
+    // SAFETY: replaces the chunk of a reservation that nobody else knows of, and nothing else.
+    if unsafe { mm::mmap(chunk.cast(), CHUNK_BYTES, rights, flags, file.as_fd(), 0) }.is_ok() {
+        return NonNull::new(chunk);
+    }
+    // A fixed mapping that fails may have taken away what was there before, and another thread may have got
+    // the place: the guards alone are still this reservation's.
+    // SAFETY: the two guards, which nothing replaced.
+    unsafe {
+        let _ = mm::munmap(start.cast(), GUARD_BYTES);
+        let _ = mm::munmap(chunk.add(CHUNK_BYTES).cast(), GUARD_BYTES);
+    }
+    None
 }
 
-/// Makes a reserved chunk usable and keeps it from being swapped.
-///
-/// # Safety
-/// `chunk` must be CHUNK_BYTES of a mapping that nobody uses.
-unsafe fn locked(chunk: *mut u8) -> Option<KeyMemory> {
-    // SAFETY: the caller's unused chunk.
-    unsafe { mm::mprotect(chunk.cast(), CHUNK_BYTES, MprotectFlags::READ | MprotectFlags::WRITE) }.ok()?;
-    // SAFETY: as above.
-    unsafe { mm::mlock(chunk.cast(), CHUNK_BYTES) }.ok()?;
-    Some(KeyMemory::Locked)
+/// Memory that is never swapped.
+fn locked_chunk() -> Option<NonNull<u8>> {
+    let (start, chunk) = reserve()?;
+    let rights = MprotectFlags::READ | MprotectFlags::WRITE;
+    // SAFETY: the chunk of a reservation that nobody else knows of; both calls leave the mapping in place.
+    let done = unsafe {
+        mm::mprotect(chunk.cast(), CHUNK_BYTES, rights).and_then(|()| mm::mlock(chunk.cast(), CHUNK_BYTES))
+    };
+    if done.is_ok() {
+        return NonNull::new(chunk);
+    }
+    // SAFETY: the whole reservation, which nobody uses.
+    let _ = unsafe { mm::munmap(start.cast(), RESERVED_BYTES) };
+    None
 }

@@ -407,6 +407,11 @@ impl Keyring {
         Ok(version)
     }
 
+    /// Whether another version of these keys may be introduced once the next one is enabled.
+    pub fn has_room(&self, tenant: &TenantId, class: Class) -> bool {
+        self.of(tenant, class).iter().filter(|key| key.state.decrypts()).count() < KEY_VERSIONS_MAX
+    }
+
     /// As [`introduce`](Self::introduce), unless a version is introduced already. `true` when it was not.
     ///
     /// # Errors

@@ -22,6 +22,10 @@ use super::overlay::Overlay;
 use super::prepare::{Prepared, Preparing, Work};
 use super::record::{Opened, RecordRef};
 
+/// Rows that the first look for traces asks for: nearly all tokens have one at most, and what follows it is
+/// of others.
+const FEW_ROWS: usize = 8;
+
 /// A decided erase call.
 pub(super) struct PreparedErase {
     pub(super) record: RecordRef,
@@ -87,9 +91,10 @@ fn led_to(
     room: usize,
 ) -> Result<Led, Fault> {
     let start = trace_start(&record.token);
-    let (mut led, mut after) = (Led::default(), start.clone());
+    let (mut led, mut after, mut limit) = (Led::default(), start.clone(), FEW_ROWS);
     loop {
-        let rows = store.scan(Space::Idempotency, Some(&record.tenant), Some(&after), SCAN_ROWS_MAX)?;
+        let rows = store.scan(Space::Idempotency, Some(&record.tenant), Some(&after), limit)?;
+        limit = SCAN_ROWS_MAX;
         let ours = rows.into_iter().take_while(|(key, _)| key.bytes().starts_with(&start));
         let before = led.traces.len();
         for (trace, row) in ours {

@@ -22,7 +22,7 @@ use super::request::KeyOrder;
 const DAY_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
 
 /// Why the keyring in force is still the old one.
-#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub(super) enum KeyringUnchanged {
     /// The change itself is not possible.
     #[error(transparent)]
@@ -30,6 +30,23 @@ pub(super) enum KeyringUnchanged {
     /// The copies could not be written.
     #[error(transparent)]
     Save(#[from] SaveError),
+    /// An earlier change is finished, and could not be entered.
+    #[error("an earlier change of the keyring could not be entered in the log")]
+    Unentered(#[source] Error),
+}
+
+impl From<Error> for KeyringUnchanged {
+    fn from(error: Error) -> Self {
+        Self::Unentered(error)
+    }
+}
+
+/// What became of the keyring.
+pub(super) enum Changed {
+    /// It was changed, and that is still to be entered.
+    Now(Vec<KeyChange>),
+    /// A change that was left unfinished did it, and is entered.
+    Before(Vec<(KeyChange, Receipt)>),
 }
 
 /// What became of one key version.
@@ -76,29 +93,36 @@ impl Vault {
     /// Changes the keyring: the new one is in force when both its copies are durable, and not before. Gives
     /// what became of each key version, for the log.
     ///
-    /// A change that failed on its way to the disk may stand there in one copy. It is finished before the
-    /// next one, which would otherwise contradict it.
+    /// A change that failed on its way to the disk may stand there in one copy. It is finished, and entered,
+    /// before the next one, which would otherwise contradict it. Where it already did what is wanted,
+    /// nothing more is changed; what is given then is entered already.
     pub(super) fn change_keyring(
         &self,
+        now: Timestamp,
         entropy: &mut dyn Entropy,
+        is_wanted: impl Fn(&KeyChange) -> bool,
         change: impl FnOnce(&mut Keyring, &mut dyn Entropy) -> Result<(), KeyChangeError>,
-    ) -> Result<Vec<KeyChange>, KeyringUnchanged> {
+    ) -> Result<Changed, KeyringUnchanged> {
         let mut unsaved = lock(&self.unsaved);
-        let mut changes = Vec::new();
         if let Some(left) = unsaved.take() {
-            changes = self.put_in_force(left, &mut unsaved, entropy)?;
+            let changes = self.put_in_force(left, true, &mut unsaved, entropy)?;
+            let entered = self.enter_key_changes(changes, now, entropy)?;
+            if entered.iter().any(|(change, _)| is_wanted(change)) {
+                return Ok(Changed::Before(entered));
+            }
         }
         let (next, ()) = self.keys().keyring.changed(|next| change(next, entropy))?;
-        changes.extend(self.put_in_force(next, &mut unsaved, entropy)?);
-        Ok(changes)
+        self.put_in_force(next, false, &mut unsaved, entropy).map(Changed::Now)
     }
 
+    /// Saves a keyring and puts it in force. One that may stand in one copy by now is kept, to be finished.
     fn put_in_force(
         &self,
         next: Keyring,
+        was_left: bool,
         unsaved: &mut Option<Keyring>,
         entropy: &mut dyn Entropy,
-    ) -> Result<Vec<KeyChange>, SaveError> {
+    ) -> Result<Vec<KeyChange>, KeyringUnchanged> {
         let changes = changes(&self.keys().keyring, &next);
         if changes.is_empty() {
             return Ok(changes);
@@ -107,49 +131,72 @@ impl Vault {
             && let Err(error) = custody.folder.save(&custody.root, &next, entropy)
         {
             // Any other error is found before a byte is written.
-            *unsaved = matches!(error, SaveError::Io(_)).then_some(next);
-            return Err(error);
+            *unsaved = (was_left || matches!(error, SaveError::Io(_))).then_some(next);
+            return Err(error.into());
         }
         self.keys_mut().keyring = next;
         Ok(changes)
     }
 
-    /// Enables the next version of every key that has encrypted for [`KEY_ROTATED_AFTER_DAYS`], and
-    /// introduces the one after it. Gives how many were rotated.
+    /// Finishes a change that failed on its way to the disk; then enables the next version of every key that
+    /// has encrypted for [`KEY_ROTATED_AFTER_DAYS`], and introduces the one after it. Gives how many were
+    /// rotated.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the keyring or the entries could not be written.
+    /// [`Error::Unavailable`] when the keyring or the entries could not be written; [`State::KeyInUse`] when
+    /// a key is due whose tenant keeps as many old versions as may be: all others are rotated.
     pub fn rotate_due(&self, now: Timestamp, entropy: &mut dyn Entropy) -> Result<usize, Error> {
-        if due(&self.keys().keyring, now).is_empty() {
+        let found = due(&self.keys().keyring, now);
+        if found.is_empty() && lock(&self.unsaved).is_none() {
             return Ok(0);
         }
-        let changes = self.change_keyring(entropy, |next, entropy| {
-            let mut due = due(next, now).into_iter();
-            due.try_for_each(|(tenant, class)| rotate(next, &tenant, class, entropy, now))
+        let enables = |change: &KeyChange| change.info.state.encrypts();
+        let changed = self.change_keyring(now, entropy, enables, |next, entropy| {
+            let due = due(next, now).into_iter();
+            let roomy: Vec<_> = due.filter(|(tenant, class)| next.has_room(tenant, *class)).collect();
+            roomy.iter().try_for_each(|(tenant, class)| rotate(next, tenant, *class, entropy, now))
         });
-        let changes = changes.map_err(unchanged)?;
-        self.enter_key_changes(&changes, now, entropy)?;
-        Ok(changes.iter().filter(|change| change.info.state.encrypts()).count())
+        let changed = changed.map_err(unchanged)?;
+        let was_left = matches!(changed, Changed::Before(_));
+        let entered = self.entered(changed, now, entropy)?;
+        if !was_left && !due(&self.keys().keyring, now).is_empty() {
+            return Err(Error::State(State::KeyInUse));
+        }
+        Ok(entered.iter().filter(|(change, _)| enables(change)).count())
     }
 
-    /// Enters what became of keys; the keyring that says so is durable already. Gives where the entries
-    /// stand.
-    pub(super) fn enter_key_changes(
+    /// What was changed, with the receipts of its entries.
+    pub(super) fn entered(
         &self,
-        changes: &[KeyChange],
+        changed: Changed,
         now: Timestamp,
         entropy: &mut dyn Entropy,
-    ) -> Result<Vec<Receipt>, Error> {
+    ) -> Result<Vec<(KeyChange, Receipt)>, Error> {
+        match changed {
+            Changed::Before(entered) => Ok(entered),
+            Changed::Now(changes) => self.enter_key_changes(changes, now, entropy),
+        }
+    }
+
+    /// Enters what became of keys; the keyring that says so is durable already. Gives what has an entry, and
+    /// where it stands.
+    pub(super) fn enter_key_changes(
+        &self,
+        changes: Vec<KeyChange>,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Vec<(KeyChange, Receipt)>, Error> {
         let mut lane = self.lane();
         let keys = self.keys();
-        self.own_step(&mut lane, &keys, &[], entropy, |planning| {
+        let receipts = self.own_step(&mut lane, &keys, &[], entropy, |planning| {
             let mut entries: Vec<Entry> = changes.iter().filter_map(|change| change.entry(now)).collect();
             for entry in &mut entries {
                 entry.policy = keys.policy.short_hash();
                 planning.entropy.fill(&mut entry.id).map_err(|_| Error::Bug)?;
             }
             Ok(entries)
-        })
+        })?;
+        Ok(changes.into_iter().filter(|change| change.entry(now).is_some()).zip(receipts).collect())
     }
 }
 
@@ -179,7 +226,7 @@ pub(super) fn rotate(
 }
 
 /// How the caller is told that the keyring did not change.
-pub(super) const fn unchanged(reason: KeyringUnchanged) -> Error {
+pub(super) fn unchanged(reason: KeyringUnchanged) -> Error {
     match reason {
         KeyringUnchanged::Change(KeyChangeError::NoSuchVersion) => Error::State(State::NoSuchKey),
         KeyringUnchanged::Change(KeyChangeError::WrongState | KeyChangeError::TooManyVersions) => {
@@ -189,6 +236,7 @@ pub(super) const fn unchanged(reason: KeyringUnchanged) -> Error {
             Error::Bug
         }
         KeyringUnchanged::Save(_) => Error::Unavailable(Unavailable::Store),
+        KeyringUnchanged::Unentered(error) => error,
     }
 }
 

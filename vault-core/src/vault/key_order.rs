@@ -77,12 +77,13 @@ impl Vault {
         entropy: &mut dyn Entropy,
     ) -> Result<KeyVersionInfo, Error> {
         permitted(grant, Right::RotateKeys, order)?;
-        let changes = self
-            .change_keyring(entropy, |next, entropy| rotate(next, &order.tenant, order.class, entropy, now));
-        let changes = changes.map_err(unchanged)?;
-        self.enter_key_changes(&changes, now, entropy)?;
-        let enabled = changes.iter().rfind(|change| change.is_of(order) && change.info().state.encrypts());
-        enabled.map(KeyChange::info).ok_or(Error::Bug)
+        let is_wanted = |change: &KeyChange| change.is_of(order) && change.info().state.encrypts();
+        let changed = self.change_keyring(now, entropy, is_wanted, |next, entropy| {
+            rotate(next, &order.tenant, order.class, entropy, now)
+        });
+        let entered = self.entered(changed.map_err(unchanged)?, now, entropy)?;
+        let enabled = entered.iter().find(|(change, _)| is_wanted(change));
+        enabled.map(|(change, _)| change.info()).ok_or(Error::Bug)
     }
 
     /// Destroys a retired key version in every copy of the keyring that the vault keeps, for ever.
@@ -104,14 +105,18 @@ impl Vault {
         permitted(grant, Right::DestroyKeys, order)?;
         let version = order.destroy.ok_or(Error::Bug)?;
         self.is_needless(order, version, now)?;
-        let changes =
-            self.change_keyring(entropy, |next, _| next.destroy(&order.tenant, order.class, version));
-        let changes = changes.map_err(unchanged)?;
-        let receipts = self.enter_key_changes(&changes, now, entropy)?;
-        let entered = changes.iter().filter(|change| change.entry(now).is_some());
-        let destroyed =
-            entered.zip(receipts).find(|(change, _)| change.is_of(order) && change.info().version == version);
+        let is_wanted = |change: &KeyChange| {
+            change.is_of(order)
+                && (change.info().version, change.info().state) == (version, KeyState::Destroyed)
+        };
+        let changed = self.change_keyring(now, entropy, is_wanted, |next, _| {
+            next.destroy(&order.tenant, order.class, version)
+        });
+        let entered = self.entered(changed.map_err(unchanged)?, now, entropy)?;
+        let destroyed = entered.into_iter().find(|(change, _)| is_wanted(change));
         let (_, receipt) = destroyed.ok_or(Error::Bug)?;
+        // From now on no older keyring is believed; the keeper would see to it within a second.
+        let _ = self.keep();
         self.certificate(receipt)
     }
 
@@ -126,8 +131,12 @@ impl Vault {
         let day_is_over = retired_at.is_some_and(|at| now >= at.plus_seconds(IDEMPOTENCY_SECONDS));
         let encrypting = versions.iter().find(|info| info.state.encrypts()).map(|info| info.version);
         let progress = self.rewrap_progress(&order.tenant, order.class)?;
-        let is_proven =
-            progress.is_some_and(|progress| progress.is_proven() && Some(progress.target) == encrypting);
+        // It began after the change was in force, which can be long after its date where a copy of the
+        // keyring could not be written.
+        let is_proven = progress.is_some_and(|progress| {
+            let day_is_over = now >= progress.began_at.plus_seconds(IDEMPOTENCY_SECONDS);
+            progress.is_proven() && Some(progress.target) == encrypting && day_is_over
+        });
         let is_needless = info.state == KeyState::DecryptOnly && day_is_over && is_proven;
         is_needless.then_some(()).ok_or(Error::State(State::KeyInUse))
     }

@@ -11,7 +11,7 @@ use crate::policy::Policy;
 use crate::store::{Key, Space};
 
 use super::batch::Planning;
-use super::key_change::KeyChange;
+use super::key_change::Changed;
 use super::open::{Keys, Lane, Vault};
 use super::quota::Accounts;
 use super::sealed::UnsealError;
@@ -42,7 +42,10 @@ impl Vault {
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<(), UnsealError> {
-        let changes = self.cover(&policy, now, entropy)?;
+        let changes = match self.cover(&policy, now, entropy)? {
+            Changed::Now(changes) => changes,
+            Changed::Before(_) => Vec::new(),
+        };
         entries.extend(changes.iter().filter_map(|change| change.entry(now)));
         let mut loaded = Entry::new(now, Actor::Vault, Action::PolicyLoaded);
         loaded.policy = policy.short_hash();
@@ -50,7 +53,7 @@ impl Vault {
         let entered = self.put_policy_in_force(policy, &entries, entropy);
         if entered.is_err() {
             // The keys are there whatever became of the policy.
-            self.enter_key_changes(&changes, now, entropy).map_err(UnsealError::Commit)?;
+            self.enter_key_changes(changes, now, entropy).map_err(UnsealError::Commit)?;
         }
         entered
     }
@@ -76,16 +79,21 @@ impl Vault {
         policy: &Policy,
         now: Timestamp,
         entropy: &mut dyn Entropy,
-    ) -> Result<Vec<KeyChange>, UnsealError> {
-        let covered = self.change_keyring(entropy, |next, entropy| {
-            for tenant in policy.tenants() {
-                for class in tenant.classes().iter() {
-                    next.ensure_class(tenant.id(), class, entropy, now)?;
-                    next.ensure_next(tenant.id(), class, entropy, now)?;
+    ) -> Result<Changed, UnsealError> {
+        let covered = self.change_keyring(
+            now,
+            entropy,
+            |_| false,
+            |next, entropy| {
+                for tenant in policy.tenants() {
+                    for class in tenant.classes().iter() {
+                        next.ensure_class(tenant.id(), class, entropy, now)?;
+                        next.ensure_next(tenant.id(), class, entropy, now)?;
+                    }
                 }
-            }
-            Ok(())
-        });
+                Ok(())
+            },
+        );
         covered.map_err(|problem| UnsealError::Keyring(problem.to_string()))
     }
 

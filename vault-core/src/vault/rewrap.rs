@@ -6,6 +6,8 @@
 //! the old and the new key meanwhile. When all records were visited, a second pass proves that neither a
 //! record nor an index row is left under an old key; it reads the clear headers alone.
 
+use std::collections::BTreeSet;
+
 use crate::audit::{Action, Actor, Entry};
 use crate::clock::Timestamp;
 use crate::crypto::codec::Reader;
@@ -15,7 +17,7 @@ use crate::error::{Error, Unavailable};
 use crate::keys::KeyState;
 use crate::limits::{REWRAP_ROWS_MAX, SCAN_ROWS_MAX};
 use crate::policy::{Ask, Right};
-use crate::store::{Key, Row, Space, rows};
+use crate::store::{Fault, Key, Row, Space, rows};
 
 use super::batch::Planning;
 use super::open::{Keys, Lane, Vault};
@@ -165,22 +167,41 @@ impl Vault {
     /// then; `None` when nothing is due.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] while the store is away, [`Error::Corrupt`] when a row that says how far it has
-    /// come does not authenticate.
+    /// [`Error::Unavailable`] while the store is away; [`Error::Corrupt`] for damaged rows, once where it is the
+    /// row that says how far the rewrap has come: that is written anew, and the rewrap begins anew.
     pub fn rewrap_step(
         &self,
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<Option<RewrapProgress>, Error> {
+        let Some(found) = self.due_rewrap(now)? else { return Ok(None) };
         let mut lane = self.lane();
         let keys = self.keys();
+        let (due, damaged) = found;
+        let stepped = self.take_step(&mut lane, &keys, due, now, entropy)?;
+        // The row is written anew by now: the alarm is raised once.
+        if damaged { Err(Error::Corrupt) } else { Ok(Some(stepped)) }
+    }
+
+    /// The first rewrap that is not done, and whether its row was damaged: it begins anew then.
+    fn due_rewrap(&self, now: Timestamp) -> Result<Option<(Due, bool)>, Error> {
+        let keys = self.keys();
         keys.policy.decide(Some(keys.policy.vault_itself()), Ask::to(Right::Rewrap))?;
-        for (tenant, class, target) in rotated(&keys) {
-            let progress = self.progress(&keys, &tenant, class)?.filter(|found| found.target == target);
+        let rotated = rotated(&keys);
+        let places: Vec<Key> =
+            rotated.iter().map(|(tenant, class, _)| progress_key(tenant, *class)).collect();
+        let rows = if places.is_empty() {
+            Vec::new()
+        } else {
+            self.store().read(&places).map_err(|error| fault(&error))?
+        };
+        for (((tenant, class, target), place), row) in rotated.into_iter().zip(&places).zip(rows) {
+            let found = row.map(|row| keys.progress(place, &row.value)).transpose();
+            let damaged = found.is_err();
+            let progress = found.ok().flatten().filter(|found| found.target == target);
             let progress = progress.unwrap_or_else(|| RewrapProgress::begin(target, now));
             if progress.phase != RewrapPhase::Done {
-                let due = Due { tenant, class, progress };
-                return self.take_step(&mut lane, &keys, due, now, entropy).map(Some);
+                return Ok(Some((Due { tenant, class, progress }, damaged)));
             }
         }
         Ok(None)
@@ -191,20 +212,10 @@ impl Vault {
     /// # Errors
     /// As [`Vault::rewrap_step`].
     pub fn rewrap_progress(&self, tenant: &TenantId, class: Class) -> Result<Option<RewrapProgress>, Error> {
-        self.progress(&self.keys(), tenant, class)
-    }
-
-    fn progress(
-        &self,
-        keys: &Keys,
-        tenant: &TenantId,
-        class: Class,
-    ) -> Result<Option<RewrapProgress>, Error> {
         let key = progress_key(tenant, class);
-        let found = self.store().read(std::slice::from_ref(&key)).map_err(|_| away())?;
-        let Some(row) = found.into_iter().next().flatten() else { return Ok(None) };
-        let value = rows::unguard(keys.keyring.row_mac(), keys.keyring.vault_id(), &key, &row.value);
-        value.ok().and_then(RewrapProgress::from_bytes).map(Some).ok_or(Error::Corrupt)
+        let found = self.store().read(std::slice::from_ref(&key)).map_err(|error| fault(&error))?;
+        let row = found.into_iter().next().flatten();
+        row.map(|row| self.keys().progress(&key, &row.value)).transpose()
     }
 
     fn take_step(
@@ -248,7 +259,8 @@ impl Vault {
         let start = [class.code()];
         let after = if progress.after.is_empty() { &start[..] } else { &progress.after };
         let space = progress.phase.space();
-        let mut rows = self.store().scan(space, Some(tenant), Some(after), limit).map_err(|_| away())?;
+        let mut rows =
+            self.store().scan(space, Some(tenant), Some(after), limit).map_err(|error| fault(&error))?;
         rows.retain(|(key, _)| key.bytes().first() == Some(&class.code()));
         // A scan may end early by its bytes; only one that finds nothing of the class is at the end.
         let last = rows.last().map(|(key, _)| key.bytes().to_vec());
@@ -272,14 +284,15 @@ fn left(progress: &RewrapProgress, rows: &[(Key, Row)]) -> u64 {
 /// Every tenant and class with a retired key that still decrypts, and the version that encrypts now.
 fn rotated(keys: &Keys) -> Vec<(TenantId, Class, u32)> {
     let inventory = keys.keyring.inventory();
-    let retired = |tenant: &TenantId, class: Class| {
-        inventory
-            .iter()
-            .any(|(of, each, info)| (of, *each, info.state) == (tenant, class, KeyState::DecryptOnly))
+    let of_state = |state| {
+        let of_state = inventory.iter().filter(move |(.., info)| info.state == state);
+        of_state.map(|(tenant, class, info)| (tenant, *class, info.version))
     };
-    let enabled = inventory.iter().filter(|(.., info)| info.state == KeyState::Enabled);
-    let rotated = enabled.filter(|(tenant, class, _)| retired(tenant, *class));
-    rotated.map(|(tenant, class, info)| (tenant.clone(), *class, info.version)).collect()
+    let retired: BTreeSet<_> =
+        of_state(KeyState::DecryptOnly).map(|(tenant, class, _)| (tenant, class)).collect();
+    let enabled =
+        of_state(KeyState::Enabled).filter(|(tenant, class, _)| retired.contains(&(*tenant, *class)));
+    enabled.map(|(tenant, class, version)| (tenant.clone(), class, version)).collect()
 }
 
 fn progress_key(tenant: &TenantId, class: Class) -> Key {
@@ -290,7 +303,21 @@ const fn away() -> Error {
     Error::Unavailable(Unavailable::Store)
 }
 
+/// Why the store gave no rows.
+fn fault(fault: &Fault) -> Error {
+    match fault {
+        Fault::Corrupt(_) => Error::Corrupt,
+        _ => away(),
+    }
+}
+
 impl Keys {
+    /// What a row says of a rewrap.
+    fn progress(&self, place: &Key, row: &[u8]) -> Result<RewrapProgress, Error> {
+        let value = rows::unguard(self.keyring.row_mac(), self.keyring.vault_id(), place, row);
+        value.ok().and_then(RewrapProgress::from_bytes).ok_or(Error::Corrupt)
+    }
+
     /// The records among these rows that have another key than the target. One that does not decrypt stays as
     /// it is: the proof counts it.
     fn old(&self, tenant: &TenantId, rows: &[(Key, Row)], target: u32) -> Vec<Old> {

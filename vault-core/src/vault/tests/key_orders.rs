@@ -139,6 +139,12 @@ fn a_version_is_destroyed_only_when_nothing_needs_it() {
     bench.vault.rewrap_step(bench.now, &mut bench.entropy).unwrap();
     assert_eq!(bench.refused(1), Some(IN_USE), "nothing is proven");
     bench.rewrap();
+    assert_eq!(
+        bench.refused(1),
+        Some(IN_USE),
+        "it may have encrypted until a moment before the rewrap began"
+    );
+    bench.now = bench.now.plus_seconds(DAY);
     assert!(bench.refused(1).is_none());
     assert_eq!(bench.refused(1), Some(UNKNOWN), "it is gone");
     assert_eq!(bench.detokenize("other-billing", token, "settlement").unwrap(), VISA);

@@ -137,6 +137,19 @@ fn a_record_that_cannot_be_rewrapped_is_counted_and_keeps_its_key() {
 }
 
 #[test]
+fn a_damaged_row_of_progress_alarms_once_and_the_rewrap_begins_anew() {
+    let (mut bench, _) = rotated();
+    bench.vault.rewrap_step(bench.now, &mut bench.entropy).unwrap();
+    let mut image = bench.store.image().into_iter();
+    let (key, mut row) = image.find(|(key, _)| key.bytes().starts_with(b"rewrap")).unwrap();
+    row.value[9] ^= 1;
+    bench.store.danger_set(key, Some(row));
+    assert_eq!(bench.vault.rewrap_step(bench.now, &mut bench.entropy), Err(Error::Corrupt));
+    assert!(bench.rewrap() > 6, "nobody else waits for it");
+    assert!(bench.proven());
+}
+
+#[test]
 fn another_rotation_begins_another_rewrap() {
     let (mut bench, _) = rotated();
     bench.vault.rewrap_step(bench.now, &mut bench.entropy).unwrap();

@@ -232,6 +232,82 @@ fn no_key_encrypts_before_both_copies_are_written() {
     disk.opens(&vault, token);
 }
 
+/// Has keys of shop rotated by a custodian.
+fn order(disk: &mut OnDisk, vault: &Vault) -> Result<u32, Error> {
+    let order = KeyOrder {
+        tenant: TenantId::parse("shop").unwrap(),
+        class: Class::Pan,
+        destroy: None,
+        reason: CallerText::parse("case-7").unwrap(),
+    };
+    let ask = Request::Keys(order.clone());
+    let call = vault.prepare(&identity("custodian"), ask, disk.now, &mut disk.entropy);
+    let outcome = vault.commit(&[call], &mut disk.entropy).pop().unwrap();
+    let Ok(Reply::Granted(grant)) = outcome.into_result() else { panic!("refused") };
+    vault.rotate(&grant, &order, disk.now, &mut disk.entropy).map(|info| info.version)
+}
+
+/// Versions that were entered as enabled by a rotation.
+fn enabled(vault: &Vault) -> Vec<u32> {
+    let head = vault.tree_head();
+    let entries = read_entries(&vault.log(), &head, 0, 500).unwrap().into_iter().map(|logged| logged.entry);
+    let enabled = entries.filter(|entry| entry.action == Action::KeyEnabled).map(|entry| entry.key_version);
+    enabled.filter(|version| *version > 1).collect()
+}
+
+#[test]
+fn an_order_that_failed_on_its_way_to_the_disk_is_finished_once() {
+    for by_the_keeper in [false, true] {
+        let (mut disk, vault) = OnDisk::new();
+        let blocked = disk.keyring().join("keyring-a.new");
+        fs::create_dir(&blocked).unwrap();
+        fs::write(blocked.join("in-the-way"), "").unwrap();
+        let away = Error::Unavailable(Unavailable::Store);
+        assert_eq!(order(&mut disk, &vault), Err(away.clone()));
+        assert_eq!(vault.rotate_due(disk.now, &mut disk.entropy), Err(away), "it is still in the way");
+        assert_eq!((encrypting(&vault, disk.now), enabled(&vault)), (1, vec![]));
+        fs::remove_dir_all(&blocked).unwrap();
+        let mut versions = vec![2];
+        if by_the_keeper {
+            assert_eq!(
+                vault.rotate_due(disk.now, &mut disk.entropy),
+                Ok(1),
+                "though nothing was due by its time"
+            );
+        } else {
+            assert_eq!(order(&mut disk, &vault), Ok(2), "what was ordered, and not the version after it");
+        }
+        assert_eq!((encrypting(&vault, disk.now), enabled(&vault)), (2, versions.clone()));
+        assert_eq!(order(&mut disk, &vault), Ok(3), "another order is another rotation");
+        versions.push(3);
+        assert_eq!(enabled(&vault), versions);
+        let [a, b] = disk.copies();
+        assert!(a == b);
+    }
+}
+
+#[test]
+fn a_tenant_that_keeps_too_many_old_keys_keeps_nobody_elses_from_rotating() {
+    let mut bench = Bench::unlimited();
+    for _ in 2..crate::limits::KEY_VERSIONS_MAX {
+        let shop = TenantId::parse("shop").unwrap();
+        let changed = bench.vault.change_keyring(
+            bench.now,
+            &mut bench.entropy,
+            |_| false,
+            |next, entropy| super::super::key_change::rotate(next, &shop, Class::Pan, entropy, bench.now),
+        );
+        assert!(changed.is_ok());
+    }
+    bench.now = bench.now.plus_seconds(90 * DAY);
+    let due = bench.vault.rotate_due(bench.now, &mut bench.entropy);
+    assert_eq!(due, Err(Error::State(State::KeyInUse)));
+    let of = |tenant: &str| bench.states(tenant).into_iter().find(|(_, state)| state.encrypts()).unwrap().0;
+    assert_eq!(of("indexed"), 2);
+    assert_eq!(of("shop") as usize, crate::limits::KEY_VERSIONS_MAX - 1);
+    assert_eq!(bench.vault.health(), Health::Serving);
+}
+
 #[test]
 fn a_rotation_that_is_cut_anywhere_leaves_a_vault_that_opens_everything() {
     let (mut disk, vault) = OnDisk::new();
