@@ -251,8 +251,8 @@ impl KeyringFolder {
         if unchanged { Ok(self.repair_from(&found, copy)?) } else { Err(SaveError::Stale) }
     }
 
-    /// Seals an opened keyring anew, under another root key: both copies, with a generation more. Copies
-    /// under the old seal open nothing any more, once the anchor knows this generation.
+    /// Seals an opened keyring anew, under another root key: both copies, with a generation more, which is
+    /// given. Copies under the old seal are refused once the anchor knows it.
     ///
     /// # Errors
     /// [`SaveError`]; what is on disk is then the old keyring or the new one.
@@ -263,7 +263,7 @@ impl KeyringFolder {
         root: &RootKey,
         seal: Seal<'_>,
         entropy: &mut dyn Entropy,
-    ) -> Result<(), SaveError> {
+    ) -> Result<u64, SaveError> {
         let sealed = SealedRoot::make(root, &name_of(&keyring), seal, entropy)?;
         self.refuse_exposed()?;
         let _lock = disk::lock_folder(&self.folder)?;
@@ -275,7 +275,8 @@ impl KeyringFolder {
             return Err(SaveError::Stale);
         }
         keyring.count_reseal();
-        self.write_both(&encode(&keyring, root, &sealed, entropy)?, 1 - newest.place)
+        self.write_both(&encode(&keyring, root, &sealed, entropy)?, 1 - newest.place)?;
+        Ok(keyring.generation())
     }
 
     /// Writes a copy, then the other; the one that is not the newest good one first.

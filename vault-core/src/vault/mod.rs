@@ -36,6 +36,7 @@ mod quota;
 mod read_log;
 mod record;
 mod request;
+mod reseal;
 mod rewrap;
 #[cfg(test)]
 mod scene;
@@ -62,5 +63,6 @@ pub use outcome::{Outcome, Released, Reply, View};
 pub use prepare::Prepared;
 pub use read_log::{Inclusion, LogListing};
 pub use request::{KeyOrder, NewValue, Request};
+pub use reseal::ResealError;
 pub use rewrap::{RewrapPhase, RewrapProgress};
 pub use sealed::{InitError, SealedVault, UnsealError};

@@ -25,13 +25,13 @@ use super::open::{Custody, Parts, Vault, head_key};
 use super::read_log::StoredLog;
 
 /// The journal's file, beside the keyring.
-const UNSEAL_JOURNAL: &str = "unseal-journal";
+pub(super) const UNSEAL_JOURNAL: &str = "unseal-journal";
 
 /// A vault without keys in memory.
 #[derive(Clone)]
 pub struct SealedVault {
     store: Arc<dyn Store>,
-    folder: KeyringFolder,
+    pub(super) folder: KeyringFolder,
     anchor: PathBuf,
     /// The name of this daemon's log.
     origin: Origin,
@@ -108,7 +108,7 @@ pub enum UnsealError {
 
 /// Everything read, nothing yet believed.
 pub(super) struct Opening {
-    root: RootKey,
+    pub(super) root: RootKey,
     pub(super) keyring: Keyring,
     pub(super) log: LogWriter,
     head: Option<(Vec<u8>, u64)>,
@@ -212,7 +212,7 @@ impl SealedVault {
     }
 
     /// Writes down that an attempt begins; it is not made where that fails.
-    fn begin(&self, who: &Identity, now: Timestamp) -> Result<UnsealAttempt, UnsealError> {
+    pub(super) fn begin(&self, who: &Identity, now: Timestamp) -> Result<UnsealAttempt, UnsealError> {
         // Without a keyring there is mostly no folder to write into, and the keyring says more.
         let unwritten = |error| self.describe().err().unwrap_or(UnsealError::Journal(error));
         self.attempts.begin(who, now).map_err(unwritten)
@@ -247,36 +247,6 @@ impl SealedVault {
     /// [`UnsealError`].
     pub fn try_open(&self, given: Credential<'_>) -> Result<(), UnsealError> {
         self.opening(given).map(drop)
-    }
-
-    /// Seals the vault anew, under another root key: the way to another passphrase or another set of shares.
-    /// Whatever opened it before opens it no more. The journal has two entries for the log: that it began,
-    /// and that it is done.
-    ///
-    /// # Errors
-    /// [`UnsealError`]; the old seal opens the vault then, unless the second journal entry failed.
-    pub fn reseal(
-        &self,
-        given: Credential<'_>,
-        seal: Seal<'_>,
-        who: &Identity,
-        now: Timestamp,
-        entropy: &mut dyn Entropy,
-    ) -> Result<(), UnsealError> {
-        let begun = self.begin(who, now)?;
-        let opening =
-            self.opening(given).inspect_err(|error| self.attempts.settle(&begun, outcome_of(error)))?;
-        let resealing = UnsealOutcome::ResealBegun;
-        self.attempts.journal().settle(&begun, resealing).map_err(UnsealError::Journal)?;
-        let root = RootKey::generate(entropy).map_err(|fault| UnsealError::Keyring(fault.to_string()))?;
-        // First the anchor, which both roots read then: a crash before or after the keyring changes nothing.
-        self.anchor_of(&opening.keyring)
-            .hand_over(&opening.root, &root)
-            .map_err(|error| UnsealError::Anchor(error.to_string()))?;
-        self.folder
-            .reseal(&opening.root, opening.keyring, &root, seal, entropy)
-            .map_err(|error| UnsealError::Keyring(error.to_string()))?;
-        self.note_step(UnsealOutcome::Resealed, CeremonyStep::default(), who, now)
     }
 
     /// Writes a step of a ceremony down: it counts only once it is written.
@@ -324,12 +294,12 @@ impl SealedVault {
         self.attempts.complete().map(drop)
     }
 
-    fn anchor_of(&self, keyring: &Keyring) -> AnchorFile {
+    pub(super) fn anchor_of(&self, keyring: &Keyring) -> AnchorFile {
         AnchorFile::new(&self.anchor, *keyring.vault_id())
     }
 
     /// Reads everything and checks it against the anchor.
-    fn opening(&self, given: Credential<'_>) -> Result<Opening, UnsealError> {
+    pub(super) fn opening(&self, given: Credential<'_>) -> Result<Opening, UnsealError> {
         let opening = self.read(given)?;
         let anchor = opening.anchor.as_ref().map_err(|problem| UnsealError::Anchor(problem.to_string()))?;
         let (found, anchored) = (opening.keyring.generation(), anchor.keyring_generation);
@@ -456,7 +426,7 @@ pub(super) fn anchored(opening: &Opening) -> Option<TreeHead> {
 }
 
 /// What the journal says of an attempt that failed.
-fn outcome_of(error: &UnsealError) -> UnsealOutcome {
+pub(super) fn outcome_of(error: &UnsealError) -> UnsealOutcome {
     match error {
         UnsealError::WrongPassphrase => UnsealOutcome::WrongPassphrase,
         UnsealError::OtherSeal => UnsealOutcome::StepRefused(CeremonyFault::OtherSeal),
@@ -485,95 +455,4 @@ fn log_error(fault: LogFault) -> UnsealError {
 
 fn unwritten(problem: impl std::fmt::Display) -> InitError {
     InitError::Keys(problem.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may stop loudly")]
-
-    use std::fs;
-
-    use super::super::scene::{POLICY, Scene, entries, policy};
-    use super::*;
-    use crate::data::PrincipalId;
-    use crate::keys::{Deal, Share};
-
-    fn who() -> Identity {
-        Identity::parse("uri:vaultd:test").unwrap()
-    }
-
-    fn shares(deal: &Deal) -> Vec<Share> {
-        deal.shares().iter().map(|share| Share::parse(share.to_text().as_bytes()).unwrap()).collect()
-    }
-
-    fn deal(scene: &mut Scene) -> (Deal, [PrincipalId; 2]) {
-        let environment = Environment::parse("test").unwrap();
-        let deal = Deal::draw(&environment, 2, 2, &mut scene.entropy).unwrap();
-        (deal, ["ann", "bob"].map(|name| PrincipalId::parse(name).unwrap()))
-    }
-
-    fn reseal(scene: &mut Scene, given: Credential<'_>, seal: Seal<'_>) -> Result<(), UnsealError> {
-        scene.sealed.reseal(given, seal, &who(), scene.now, &mut scene.entropy)
-    }
-
-    fn unseal(scene: &mut Scene, given: Credential<'_>) -> Result<Vault, UnsealError> {
-        scene.sealed.unseal(given, &who(), policy(POLICY), scene.now, &mut scene.entropy)
-    }
-
-    #[test]
-    fn after_a_reseal_the_vault_goes_on_under_the_new_seal_alone() {
-        let mut scene = Scene::new();
-        let vault = scene.unseal().unwrap();
-        scene.close(vault);
-        let older = scene.keyring_files();
-        let (deal, custodians) = deal(&mut scene);
-        let seal = Seal::Shares { deal: &deal, custodians: &custodians };
-        let passphrase = scene.passphrase();
-        reseal(&mut scene, passphrase, seal).unwrap();
-
-        assert!(matches!(scene.unseal(), Err(UnsealError::OtherSeal)));
-        let shares = shares(&deal);
-        let vault = unseal(&mut scene, Credential::Shares(&shares)).unwrap();
-        let actions: Vec<_> = entries(&vault).iter().map(|entry| entry.action).collect();
-        for action in [Action::ResealBegun, Action::Resealed] {
-            assert_eq!(actions.iter().filter(|entered| **entered == action).count(), 1, "{action:?}");
-        }
-        scene.close(vault);
-        // The anchor was written under the new root: what the old passphrase opens knows no anchor any more.
-        older.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
-        assert!(matches!(scene.unseal(), Err(UnsealError::Anchor(_))));
-    }
-
-    #[test]
-    fn what_does_not_open_the_vault_does_not_seal_it_anew() {
-        let mut scene = Scene::new();
-        let before = scene.keyring_files();
-        let (deal, custodians) = deal(&mut scene);
-        let seal = Seal::Shares { deal: &deal, custodians: &custodians };
-        let wrong = Credential::Passphrase(b"correct horse battery stapler");
-        assert!(matches!(reseal(&mut scene, wrong, seal), Err(UnsealError::WrongPassphrase)));
-        let given = shares(&deal);
-        assert!(matches!(reseal(&mut scene, Credential::Shares(&given), seal), Err(UnsealError::OtherSeal)));
-        let after = scene.keyring_files();
-        let journal = |path: &Path| path.ends_with(UNSEAL_JOURNAL);
-        assert!(after.iter().filter(|(path, _)| !journal(path)).all(|file| before.contains(file)));
-        scene.unseal().unwrap();
-    }
-
-    #[test]
-    fn a_reseal_that_ends_before_the_keyring_leaves_the_old_seal() {
-        let mut scene = Scene::new();
-        let vault = scene.unseal().unwrap();
-        scene.close(vault);
-        let older = scene.keyring_files();
-        let (deal, custodians) = deal(&mut scene);
-        let seal = Seal::Shares { deal: &deal, custodians: &custodians };
-        let passphrase = scene.passphrase();
-        reseal(&mut scene, passphrase, seal).unwrap();
-        // As if it had been cut between anchor and keyring.
-        older.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
-        let vault = scene.unseal().unwrap();
-        scene.close(vault);
-        scene.unseal().unwrap();
-    }
 }

@@ -10,7 +10,7 @@ use vault_core::crypto::SystemEntropy;
 use vault_core::crypto::passphrase::Params;
 use vault_core::data::{CallerText, PrincipalId};
 use vault_core::keys::{Deal, Seal};
-use vault_core::vault::{AcceptError, Accepted, Finding, InitError};
+use vault_core::vault::{AcceptError, Accepted, Finding, InitError, ResealError};
 use vault_daemon::clock::SystemClock;
 use vault_daemon::config::{Config, SealConfig};
 use vault_daemon::daemon::{Site, own_identity};
@@ -139,7 +139,10 @@ impl ByShares {
         let deal = Deal::draw(&config.vault.environment, threshold, count, &mut SystemEntropy::new())?;
         deliver(deal.shares(), &self.custodian)?;
         let sealed = seal(Seal::Shares { deal: &deal, custodians: &names });
-        sealed.map_err(|error| format!("{error}; destroy the shares that were given out now").into())
+        sealed.map_err(|error| match error.downcast_ref() {
+            Some(ResealError::Undecided(_)) => error,
+            _ => format!("{error}; destroy the shares that were given out now").into(),
+        })
     }
 }
 
