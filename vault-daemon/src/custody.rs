@@ -16,7 +16,7 @@ use vault_core::keys::{CeremonyId, CeremonyStep, Credential, JournalError, SealK
 use vault_core::policy::{Ask, Identity, Policy, Right};
 use vault_core::store::Store;
 use vault_core::vault::{
-    Ceremony, CeremonyView, Closing, DeniedCall, Forbidden, Health, SealedVault, UnsealError, Vault,
+    Ceremony, CeremonyView, Closing, DeniedCall, Forbidden, Giver, Health, SealedVault, UnsealError, Vault,
 };
 use vault_guard::wipe_stack;
 
@@ -309,6 +309,7 @@ impl Custody {
         let number = share.as_ref().map_or(0, |share| share.label().number);
         let step = gathering.step(number);
         let described = self.sealed.describe()?;
+        let by = Giver { principal: by, identity: who.clone() };
         if let Err(fault) = share.and_then(|share| gathering.give(by.clone(), share, &described)) {
             return Err(self.refuse_step(fault, step, who));
         }
@@ -372,13 +373,11 @@ impl Custody {
         }
     }
 
-    /// Whether a principal has the right to unseal by the policy of now.
-    fn may_unseal(&self, principal: &PrincipalId) -> bool {
-        let policy = self.policy.load();
-        policy
-            .principals()
-            .iter()
-            .any(|known| known.id() == principal && known.rights().contains(Right::Unseal))
+    /// Whether whoever gave a share is still that principal, with the right to unseal, by the policy of now.
+    fn may_unseal(&self, giver: &Giver) -> bool {
+        let known = self.policy.load().principal(&giver.identity);
+        known.is_some_and(|known| *known.id() == giver.principal)
+            && self.decide(&giver.identity, Right::Unseal).is_ok()
     }
 
     fn ceremony(&self) -> MutexGuard<'_, Option<Ceremony>> {

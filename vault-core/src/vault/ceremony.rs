@@ -10,6 +10,7 @@ use crate::data::PrincipalId;
 use crate::error::CeremonyFault;
 use crate::keys::{CeremonyId, CeremonyStep, OpenError, SealDescription, SealKind, Share};
 use crate::limits::CEREMONY_SECONDS;
+use crate::policy::Identity;
 
 /// A gathering of shares, until it is complete or over.
 pub struct Ceremony {
@@ -17,7 +18,30 @@ pub struct Ceremony {
     begun_by: PrincipalId,
     ends_at: Timestamp,
     needed: u8,
-    given: Vec<(PrincipalId, Share)>,
+    given: Vec<Given>,
+}
+
+/// Who gives a share: one person, as policy and as a certificate name them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Giver {
+    /// The principal.
+    pub principal: PrincipalId,
+    /// What its certificate says.
+    pub identity: Identity,
+}
+
+struct Given {
+    by: Giver,
+    share: Share,
+}
+
+impl Giver {
+    /// Whether these are one person: one principal under two certificates, or one name in certificates under
+    /// two principals, whichever CA vouched for it.
+    fn is_same_as(&self, other: &Self) -> bool {
+        let name = |giver: &Self| (giver.identity.kind, giver.identity.name.clone());
+        self.principal == other.principal || name(self) == name(other)
+    }
 }
 
 /// What may be told of a ceremony.
@@ -65,13 +89,8 @@ impl Ceremony {
     ///
     /// # Errors
     /// [`CeremonyFault`]; nothing changed then.
-    pub fn give(
-        &mut self,
-        by: PrincipalId,
-        share: Share,
-        seal: &SealDescription,
-    ) -> Result<(), CeremonyFault> {
-        if self.given.iter().any(|(giver, _)| *giver == by) {
+    pub fn give(&mut self, by: Giver, share: Share, seal: &SealDescription) -> Result<(), CeremonyFault> {
+        if self.given.iter().any(|given| given.by.is_same_as(&by)) {
             return Err(CeremonyFault::GaveAlready);
         }
         seal.check_share(&share).map_err(|error| match error {
@@ -79,16 +98,16 @@ impl Ceremony {
             _ => CeremonyFault::OtherSeal,
         })?;
         let number = share.label().number;
-        if self.given.iter().any(|(_, given)| given.label().number == number) {
+        if self.given.iter().any(|given| given.share.label().number == number) {
             return Err(CeremonyFault::ShareRepeated);
         }
-        self.given.push((by, share));
+        self.given.push(Given { by, share });
         Ok(())
     }
 
     /// Drops the shares of whoever may no longer take part.
-    pub fn keep_only(&mut self, mut may: impl FnMut(&PrincipalId) -> bool) {
-        self.given.retain(|(giver, _)| may(giver));
+    pub fn keep_only(&mut self, mut may: impl FnMut(&Giver) -> bool) {
+        self.given.retain(|given| may(&given.by));
     }
 
     /// Whether enough shares are there.
@@ -98,13 +117,14 @@ impl Ceremony {
 
     /// The shares, for [`Credential::Shares`](crate::keys::Credential).
     pub fn into_shares(self) -> Vec<Share> {
-        self.given.into_iter().map(|(_, share)| share).collect()
+        self.given.into_iter().map(|given| given.share).collect()
     }
 
     /// What may be told of it.
     pub fn view(&self) -> CeremonyView {
         let Self { id, begun_by, ends_at, needed, given } = self;
-        let given = given.iter().map(|(by, share)| (by.clone(), share.label().number)).collect();
+        let given =
+            given.iter().map(|given| (given.by.principal.clone(), given.share.label().number)).collect();
         CeremonyView { id: *id, begun_by: begun_by.clone(), ends_at: *ends_at, needed: *needed, given }
     }
 
@@ -126,6 +146,15 @@ mod tests {
 
     fn name(text: &str) -> PrincipalId {
         PrincipalId::parse(text).unwrap()
+    }
+
+    fn giver(text: &str) -> Giver {
+        giver_as(text, text, "office")
+    }
+
+    fn giver_as(principal: &str, identity: &str, ca: &str) -> Giver {
+        let identity = Identity::uri(&format!("spiffe://test/{identity}")).unwrap().issued_by(ca);
+        Giver { principal: name(principal), identity }
     }
 
     /// Two of three, as a keyring on disk describes it.
@@ -156,14 +185,31 @@ mod tests {
         let (deal, seal) = sealed();
         let mut ceremony = begun(&seal);
         assert!(!ceremony.is_complete());
-        assert_eq!(ceremony.give(name("ann"), share(&deal, 1), &seal), Ok(()));
-        assert_eq!(ceremony.give(name("ann"), share(&deal, 2), &seal), Err(CeremonyFault::GaveAlready));
-        assert_eq!(ceremony.give(name("bob"), share(&deal, 1), &seal), Err(CeremonyFault::ShareRepeated));
+        assert_eq!(ceremony.give(giver("ann"), share(&deal, 1), &seal), Ok(()));
+        assert_eq!(ceremony.give(giver("ann"), share(&deal, 2), &seal), Err(CeremonyFault::GaveAlready));
+        assert_eq!(ceremony.give(giver("bob"), share(&deal, 1), &seal), Err(CeremonyFault::ShareRepeated));
         assert!(!ceremony.is_complete());
-        assert_eq!(ceremony.give(name("bob"), share(&deal, 3), &seal), Ok(()));
+        assert_eq!(ceremony.give(giver("bob"), share(&deal, 3), &seal), Ok(()));
         assert!(ceremony.is_complete());
         assert_eq!(ceremony.view().given, [(name("ann"), 1), (name("bob"), 3)]);
         assert_eq!(ceremony.into_shares().len(), 2);
+    }
+
+    #[test]
+    fn one_person_under_two_names_gives_one_share() {
+        let (deal, seal) = sealed();
+        let mut ceremony = begun(&seal);
+        assert_eq!(ceremony.give(giver("ann"), share(&deal, 1), &seal), Ok(()));
+        let again = [
+            giver_as("bob", "ann", "office"),
+            giver_as("bob", "ann", "elsewhere"),
+            giver_as("ann", "bob", "office"),
+        ];
+        for giver in again {
+            assert_eq!(ceremony.give(giver, share(&deal, 2), &seal), Err(CeremonyFault::GaveAlready));
+        }
+        assert!(!ceremony.is_complete());
+        assert_eq!(ceremony.give(giver("bob"), share(&deal, 2), &seal), Ok(()));
     }
 
     #[test]
@@ -175,11 +221,11 @@ mod tests {
         let mut ceremony = begun(&seal);
         let refused = [(&foreign, CeremonyFault::ShareForeign), (&older, CeremonyFault::ShareOtherSet)];
         for (other, fault) in refused {
-            assert_eq!(ceremony.give(name("ann"), share(other, 1), &seal), Err(fault));
+            assert_eq!(ceremony.give(giver("ann"), share(other, 1), &seal), Err(fault));
         }
         let elsewhere = SealDescription { vault_id: VaultId::from_bytes([9; 16]), ..seal.clone() };
-        assert_eq!(ceremony.give(name("ann"), share(&deal, 1), &elsewhere), Err(CeremonyFault::ShareWrong));
-        assert_eq!(ceremony.give(name("ann"), share(&deal, 1), &seal), Ok(()));
+        assert_eq!(ceremony.give(giver("ann"), share(&deal, 1), &elsewhere), Err(CeremonyFault::ShareWrong));
+        assert_eq!(ceremony.give(giver("ann"), share(&deal, 1), &seal), Ok(()));
     }
 
     #[test]
@@ -190,11 +236,11 @@ mod tests {
         assert!(ceremony.is_named(&id) && !ceremony.is_named("") && !ceremony.is_named("aaaaaaaaaaaa"));
         assert!(!ceremony.is_over(NOW.plus_seconds(CEREMONY_SECONDS - 1)));
         assert!(ceremony.is_over(NOW.plus_seconds(CEREMONY_SECONDS)));
-        ceremony.give(name("ann"), share(&deal, 1), &seal).unwrap();
-        ceremony.give(name("bob"), share(&deal, 2), &seal).unwrap();
-        ceremony.keep_only(|giver| giver.as_str() != "ann");
+        ceremony.give(giver("ann"), share(&deal, 1), &seal).unwrap();
+        ceremony.give(giver("bob"), share(&deal, 2), &seal).unwrap();
+        ceremony.keep_only(|giver| giver.principal.as_str() != "ann");
         assert_eq!(ceremony.view().given, [(name("bob"), 2)]);
-        assert_eq!(ceremony.give(name("cyd"), share(&deal, 1), &seal), Ok(()));
+        assert_eq!(ceremony.give(giver("cyd"), share(&deal, 1), &seal), Ok(()));
     }
 
     #[test]

@@ -53,7 +53,7 @@ mod view;
 
 pub use accept::{AcceptError, Accepted, AnchorGap};
 pub use attempts::{DeniedCall, Forbidden};
-pub use ceremony::{Ceremony, CeremonyView};
+pub use ceremony::{Ceremony, CeremonyView, Giver};
 pub use check::{CheckReport, Finding};
 pub use closing::{Closing, Sealed};
 pub use keep::AnchorUnwritten;
