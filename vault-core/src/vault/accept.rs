@@ -54,6 +54,9 @@ impl SealedVault {
     ///
     /// The anchor is replaced after its entry is durable: what is given up is never given up in silence.
     ///
+    /// Where store or anchor know logs, but none of this origin, nothing could be said of what is missing:
+    /// refused as at unseal.
+    ///
     /// # Errors
     /// [`AcceptError::Unstated`] unless exactly what is there was stated: nothing has changed then.
     pub fn accept_anchor(
@@ -65,6 +68,9 @@ impl SealedVault {
         entropy: &mut dyn Entropy,
     ) -> Result<(Vault, AnchorGap), AcceptError> {
         let mut opening = self.read(given)?;
+        if self.has_only_other_logs(&opening)? {
+            return Err(UnsealError::OtherOrigin.into());
+        }
         let gap = AnchorGap::of(&opening);
         if !accepted.states(&gap) {
             return Err(AcceptError::Unstated(gap));
@@ -269,5 +275,24 @@ mod tests {
         let entered = refused(&mut scene, 0, None).log_size;
         assert!(entered > gap.log_size, "the attempt stands in the log");
         accept(&mut scene, entered, Some(gap.keyring_generation)).unwrap();
+    }
+
+    #[test]
+    fn under_another_origin_nothing_is_accepted() {
+        let mut scene = Scene::new();
+        let vault = scene.unseal().unwrap();
+        let generation = vault.keyring_generation();
+        scene.close(vault);
+        scene.rename_log("vault.test/two");
+        // Once with the log of before in the store, once with the anchor alone to tell of it.
+        for emptied in [false, true] {
+            if emptied {
+                for key in scene.store.image().into_keys() {
+                    scene.store.danger_set(key, None);
+                }
+            }
+            let failed = accept(&mut scene, 0, Some(generation));
+            assert!(matches!(failed, Err(AcceptError::Unseal(UnsealError::OtherOrigin))), "{emptied}");
+        }
     }
 }

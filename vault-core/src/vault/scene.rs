@@ -77,6 +77,13 @@ impl Scene {
         self.folder.path().join("keyring")
     }
 
+    /// As by another `audit_origin`.
+    pub(super) fn rename_log(&mut self, origin: &str) {
+        let keyring = KeyringFolder::new(self.keyring());
+        let origin = Origin::parse(origin).unwrap();
+        self.sealed = SealedVault::new(self.store.clone(), keyring, self.anchor(), origin);
+    }
+
     /// The files of the keyring as they are, to be put back later.
     pub(super) fn keyring_files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let files = fs::read_dir(self.keyring()).unwrap().map(|entry| entry.unwrap().path());

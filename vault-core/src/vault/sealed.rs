@@ -306,7 +306,7 @@ impl SealedVault {
         if found < anchored {
             return Err(UnsealError::OldKeyring { found, anchored });
         }
-        if opening.head.is_none() && self.knows_other_logs(anchor)? {
+        if self.has_only_other_logs(&opening)? {
             return Err(UnsealError::OtherOrigin);
         }
         self.check_extends(&opening)?;
@@ -314,10 +314,14 @@ impl SealedVault {
     }
 
     /// Whether there is a log already, but not ours: a second history must not begin by a changed name.
-    fn knows_other_logs(&self, anchor: &AnchorState) -> Result<bool, UnsealError> {
+    pub(super) fn has_only_other_logs(&self, opening: &Opening) -> Result<bool, UnsealError> {
+        if opening.head.is_some() {
+            return Ok(false);
+        }
         let stored = self.store.scan(Space::LogHead, None, None, 1).map_err(UnsealError::Store)?;
-        let ours = self.origin.as_str();
-        Ok(!stored.is_empty() || anchor.logs.iter().all(|log| log.origin != ours) && !anchor.logs.is_empty())
+        let (ours, anchored) =
+            (self.origin.as_str(), opening.anchor.as_ref().map_or(&[][..], |a| a.logs.as_slice()));
+        Ok(!stored.is_empty() || anchored.iter().all(|log| log.origin != ours) && !anchored.is_empty())
     }
 
     pub(super) fn read(&self, given: Credential<'_>) -> Result<Opening, UnsealError> {
