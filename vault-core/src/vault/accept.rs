@@ -9,11 +9,12 @@ use crate::audit::{Action, Actor, Entry};
 use crate::clock::Timestamp;
 use crate::crypto::Entropy;
 use crate::data::CallerText;
-use crate::keys::{AnchorError, AnchorState, Credential};
-use crate::policy::Policy;
+use crate::keys::{AnchorError, AnchorState, Credential, UnsealAttempt, UnsealOutcome};
+use crate::policy::{Identity, Policy};
 
+use super::attempts::entries;
 use super::open::Vault;
-use super::sealed::{Opening, SealedVault, UnsealError, anchored};
+use super::sealed::{Opening, SealedVault, UnsealError, anchored, outcome_of};
 
 /// A log and a keyring that are to count although the anchor knows others.
 pub struct Accepted {
@@ -23,6 +24,8 @@ pub struct Accepted {
     pub keyring_generation: Option<u64>,
     /// Why: it stays in the log.
     pub reason: CallerText,
+    /// Whose attempt it is in the journal.
+    pub who: Identity,
 }
 
 /// What there is, beside what the anchor knows.
@@ -52,7 +55,8 @@ impl SealedVault {
     /// shorter history counts. The entry says how many entries the anchor knew beyond the log, both
     /// generations of the keyring, and why they are given up.
     ///
-    /// The anchor is replaced after its entry is durable: what is given up is never given up in silence.
+    /// The anchor is replaced after its entry is durable: what is given up is never given up in silence. The
+    /// attempt is journaled as one to unseal; with the entry goes into the log what the journal holds.
     ///
     /// Where store or anchor know logs, but none of this origin, nothing could be said of what is missing:
     /// refused as at unseal.
@@ -67,6 +71,25 @@ impl SealedVault {
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<(Vault, AnchorGap), AcceptError> {
+        let begun = self.begin(&accepted.who, now)?;
+        let done = self.accept_begun(given, accepted, &begun, policy, entropy);
+        match &done {
+            Err(AcceptError::Unseal(error)) => self.attempts.settle(&begun, outcome_of(error)),
+            Err(AcceptError::Unstated(_)) => self.attempts.settle(&begun, UnsealOutcome::Refused),
+            Ok(_) => {}
+        }
+        done
+    }
+
+    fn accept_begun(
+        &self,
+        given: Credential<'_>,
+        accepted: &Accepted,
+        begun: &UnsealAttempt,
+        policy: Arc<Policy>,
+        entropy: &mut dyn Entropy,
+    ) -> Result<(Vault, AnchorGap), AcceptError> {
+        let now = begun.at;
         let mut opening = self.read(given)?;
         if self.has_only_other_logs(&opening)? {
             return Err(UnsealError::OtherOrigin.into());
@@ -81,7 +104,12 @@ impl SealedVault {
         next.sequence += 1;
         next.keyring_generation = gap.keyring_generation;
         opening.anchor = Ok(next.clone());
-        let vault = self.open(opening, policy, vec![entry], now, entropy)?;
+        let journal = self.attempts.complete().map_err(UnsealError::Journal)?;
+        let mut entries = entries(&journal, begun, &policy, now).map_err(UnsealError::Journal)?;
+        entries.push(entry);
+        let vault = self.open(opening, policy, entries, now, entropy)?;
+        let _ = journal.clear(); // as at unseal
+        drop(journal);
         vault.replace_anchor(&next).map_err(|problem| UnsealError::Anchor(problem.to_string()))?;
         // A failed anchor write is told again by the keeper within a second.
         let _ = vault.keep();
@@ -157,7 +185,7 @@ mod tests {
 
     use std::fs;
 
-    use super::super::scene::{POLICY, Scene, entries, policy};
+    use super::super::scene::{self, POLICY, Scene, keeper, policy};
     use super::*;
 
     fn accept(
@@ -166,9 +194,10 @@ mod tests {
         generation: Option<u64>,
     ) -> Result<(Vault, AnchorGap), AcceptError> {
         let reason = CallerText::parse("restore-1").unwrap();
-        let accepted = Accepted { log_size: size, keyring_generation: generation, reason };
+        let accepted = Accepted { log_size: size, keyring_generation: generation, reason, who: keeper() };
         let (passphrase, now) = (scene.passphrase(), scene.now);
-        scene.sealed.accept_anchor(passphrase, &accepted, policy(POLICY), now, &mut scene.entropy)
+        let policy = policy(POLICY);
+        scene.sealed.accept_anchor(passphrase, &accepted, policy, now, &mut scene.entropy)
     }
 
     fn refused(scene: &mut Scene, size: u64, generation: Option<u64>) -> AnchorGap {
@@ -208,7 +237,7 @@ mod tests {
 
         let (vault, _) = accept(&mut scene, size, Some(generation)).unwrap();
         let entered =
-            entries(&vault).into_iter().find(|entry| entry.action == Action::AnchorAccepted).unwrap();
+            scene::entries(&vault).into_iter().find(|entry| entry.action == Action::AnchorAccepted).unwrap();
         let reference = format!("keyring-generation:{generation}/{newer}");
         assert_eq!(entered.reference.as_ref().map(CallerText::as_str), Some(reference.as_str()));
         assert_eq!((entered.count, entered.note.as_ref().map(CallerText::as_str)), (0, Some("restore-1")));
@@ -232,7 +261,7 @@ mod tests {
         assert_eq!(gap.anchored, Ok((known, generation)));
         let (vault, _) = accept(&mut scene, gap.log_size, None).unwrap();
         let entered =
-            entries(&vault).into_iter().find(|entry| entry.action == Action::AnchorAccepted).unwrap();
+            scene::entries(&vault).into_iter().find(|entry| entry.action == Action::AnchorAccepted).unwrap();
         assert_eq!(u64::from(entered.count), known - gap.log_size);
         scene.close(vault);
         scene.unseal().unwrap();
@@ -254,7 +283,8 @@ mod tests {
             assert!(gap.to_string().ends_with(&told), "{gap}");
             assert_eq!(refused(&mut scene, gap.log_size, None), gap, "it may be an older keyring");
             let (vault, _) = accept(&mut scene, gap.log_size, Some(gap.keyring_generation)).unwrap();
-            let accepted = entries(&vault).into_iter().rfind(|entry| entry.action == Action::AnchorAccepted);
+            let accepted =
+                scene::entries(&vault).into_iter().rfind(|entry| entry.action == Action::AnchorAccepted);
             let reference = format!("keyring-generation:{}/unknown", gap.keyring_generation);
             assert_eq!(accepted.unwrap().reference.unwrap().as_str(), reference);
             scene.close(vault);
@@ -275,6 +305,31 @@ mod tests {
         let entered = refused(&mut scene, 0, None).log_size;
         assert!(entered > gap.log_size, "the attempt stands in the log");
         accept(&mut scene, entered, Some(gap.keyring_generation)).unwrap();
+    }
+
+    #[test]
+    fn every_attempt_to_accept_is_entered_as_it_ended() {
+        let mut scene = Scene::new();
+        let vault = scene.unseal().unwrap();
+        let size = vault.tree_head().size;
+        scene.close(vault);
+        refused(&mut scene, size + 1, None);
+        let reason = CallerText::parse("restore-1").unwrap();
+        let accepted = Accepted { log_size: size, keyring_generation: None, reason, who: keeper() };
+        let wrong = Credential::Passphrase(b"not the passphrase of this vault");
+        let now = scene.now;
+        let failed = scene.sealed.accept_anchor(wrong, &accepted, policy(POLICY), now, &mut scene.entropy);
+        assert!(matches!(failed, Err(AcceptError::Unseal(UnsealError::WrongPassphrase))));
+        let (vault, _) = accept(&mut scene, size, None).unwrap();
+        let told = |vault: &Vault| -> Vec<&'static str> {
+            let refused = |entry: &Entry| entry.action == Action::UnsealRefused;
+            scene::entries(vault).iter().filter(|entry| refused(entry)).map(|e| e.outcome.reason()).collect()
+        };
+        let expected = ["KEYRING_UNUSABLE", "WRONG_PASSPHRASE"];
+        assert_eq!(told(&vault), expected);
+        scene.close(vault);
+        let vault = scene.unseal().unwrap();
+        assert_eq!(told(&vault), expected, "entered twice, or the attempt that succeeded as well");
     }
 
     #[test]

@@ -63,6 +63,6 @@ pub use outcome::{Outcome, Released, Reply, View};
 pub use prepare::Prepared;
 pub use read_log::{Inclusion, LogListing};
 pub use request::{KeyOrder, NewValue, Request};
-pub use reseal::ResealError;
+pub use reseal::{BegunReseal, ResealError};
 pub use rewrap::{RewrapPhase, RewrapProgress};
 pub use sealed::{InitError, SealedVault, UnsealError};

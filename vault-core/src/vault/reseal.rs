@@ -5,7 +5,8 @@ use thiserror::Error;
 use crate::clock::Timestamp;
 use crate::crypto::Entropy;
 use crate::keys::{
-    AnchorError, AnchorState, CeremonyStep, Credential, RootKey, SaveError, Seal, UnsealOutcome,
+    AnchorError, AnchorState, CeremonyStep, Credential, RootKey, SaveError, Seal, UnsealAttempt,
+    UnsealOutcome,
 };
 use crate::policy::Identity;
 
@@ -25,7 +26,36 @@ pub enum ResealError {
     Undecided(UnsealError),
 }
 
+/// An attempt to seal anew that stands in the journal, made with what opens the vault.
+#[must_use = "it stands as cut off unless the reseal follows"]
+pub struct BegunReseal {
+    attempt: UnsealAttempt,
+    who: Identity,
+}
+
 impl SealedVault {
+    /// Writes down that a reseal begins, and finds out whether this opens the vault: nobody is given a share
+    /// before. Changes nothing but a copy of the keyring that needs repair. One that is never ended stands in
+    /// the journal as cut off.
+    ///
+    /// # Errors
+    /// [`UnsealError`]; the journal says so.
+    pub fn begin_reseal(
+        &self,
+        given: Credential<'_>,
+        who: &Identity,
+        now: Timestamp,
+    ) -> Result<BegunReseal, UnsealError> {
+        let begun = self.begin(who, now)?;
+        match self.opening(given) {
+            Ok(_) => Ok(BegunReseal { attempt: begun, who: who.clone() }),
+            Err(error) => {
+                self.attempts.settle(&begun, outcome_of(&error));
+                Err(error)
+            }
+        }
+    }
+
     /// Seals the vault anew, under another root key: the way to another passphrase or another set of shares.
     /// What opened it before opens it no more, not even with the keyring of before. The journal has two
     /// entries for the log: that it began, and that it is done.
@@ -34,13 +64,13 @@ impl SealedVault {
     /// [`ResealError`], which says whether the old seal or the new one is to be kept.
     pub fn reseal(
         &self,
+        begun: BegunReseal,
         given: Credential<'_>,
         seal: Seal<'_>,
-        who: &Identity,
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<(), ResealError> {
-        let begun = self.begin(who, now).map_err(ResealError::Unchanged)?;
+        let BegunReseal { attempt: begun, who } = begun;
         let opening =
             self.opening(given).inspect_err(|error| self.attempts.settle(&begun, outcome_of(error)));
         let opening = opening.map_err(ResealError::Unchanged)?;
@@ -49,7 +79,7 @@ impl SealedVault {
         written.map_err(|error| ResealError::Unchanged(UnsealError::Journal(error)))?;
         let root = self.handed_over(&opening, entropy).map_err(ResealError::Unchanged)?;
         self.seal_under(opening, &root, seal, entropy)?;
-        self.note_step(UnsealOutcome::Resealed, CeremonyStep::default(), who, now)
+        self.note_step(UnsealOutcome::Resealed, CeremonyStep::default(), &who, now)
             .map_err(ResealError::Undecided)
     }
 
@@ -120,7 +150,8 @@ mod tests {
     }
 
     fn reseal(scene: &mut Scene, given: Credential<'_>, seal: Seal<'_>) -> Result<(), ResealError> {
-        scene.sealed.reseal(given, seal, &who(), scene.now, &mut scene.entropy)
+        let begun = scene.sealed.begin_reseal(given, &who(), scene.now).map_err(ResealError::Unchanged)?;
+        scene.sealed.reseal(begun, given, seal, scene.now, &mut scene.entropy)
     }
 
     fn unseal(scene: &mut Scene, given: Credential<'_>) -> Result<Vault, UnsealError> {
@@ -171,7 +202,13 @@ mod tests {
         let after = scene.keyring_files();
         let journal = |path: &Path| path.ends_with(UNSEAL_JOURNAL);
         assert!(after.iter().filter(|(path, _)| !journal(path)).all(|file| before.contains(file)));
-        scene.unseal().unwrap();
+        let vault = scene.unseal().unwrap();
+        let refused = entries(&vault).into_iter().filter(|entry| entry.action == Action::UnsealRefused);
+        assert_eq!(
+            refused.map(|entry| entry.outcome.reason()).collect::<Vec<_>>(),
+            ["WRONG_PASSPHRASE", "OTHER_SEAL"],
+            "each attempt is entered as it ended"
+        );
     }
 
     /// The slots and copies of a reseal under way, as a crash after each step would leave them.
@@ -201,7 +238,7 @@ mod tests {
         let newest = newest * 4096..(newest + 1) * 4096;
         handed_over[newest.clone()].copy_from_slice(&anchor_before[newest]);
         fs::write(scene.anchor(), &handed_over).unwrap();
-        scene.sealed.try_open(scene.passphrase()).unwrap();
+        let _ = scene.sealed.begin_reseal(scene.passphrase(), &who(), scene.now).unwrap();
 
         // Cut between the keyring and the anchor's last write.
         newer.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());

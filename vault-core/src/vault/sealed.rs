@@ -241,14 +241,6 @@ impl SealedVault {
         Ok(vault)
     }
 
-    /// Whether this opens the vault; changes nothing but a copy of the keyring that needs repair.
-    ///
-    /// # Errors
-    /// [`UnsealError`].
-    pub fn try_open(&self, given: Credential<'_>) -> Result<(), UnsealError> {
-        self.opening(given).map(drop)
-    }
-
     /// Writes a step of a ceremony down: it counts only once it is written.
     ///
     /// # Errors

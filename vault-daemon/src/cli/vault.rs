@@ -106,13 +106,13 @@ pub(super) fn reseal(options: &Reseal) -> Done {
     refuse_dev(&config)?;
     let site = Site::open(&config)?;
     // What does not open the vault is told before anybody is given a share.
-    site.sealed.try_open(given.credential())?;
+    let begun = site.sealed.begin_reseal(given.credential(), &own_identity()?, SystemClock.now())?;
     options.shares.seal_with(
         &config,
         || new_passphrase(options.new_passphrase_file.as_ref()),
         |seal| {
             let (now, mut entropy) = (SystemClock.now(), SystemEntropy::new());
-            site.sealed.reseal(given.credential(), seal, &own_identity()?, now, &mut entropy)?;
+            site.sealed.reseal(begun, given.credential(), seal, now, &mut entropy)?;
             println!("sealed anew; what opened the vault before opens it no more. Back up the keyring now");
             Ok(())
         },
@@ -182,8 +182,12 @@ pub(super) fn anchor(command: &AnchorCommand) -> Done {
     let (config, given) = options.vault.load()?;
     let reason = CallerText::parse(&options.reason)?;
     let site = Site::open(&config)?;
-    let accepted =
-        Accepted { log_size: options.size, keyring_generation: options.keyring_generation, reason };
+    let accepted = Accepted {
+        log_size: options.size,
+        keyring_generation: options.keyring_generation,
+        reason,
+        who: own_identity()?,
+    };
     let (now, mut entropy) = (SystemClock.now(), SystemEntropy::new());
     match site.sealed.accept_anchor(given.credential(), &accepted, site.policy, now, &mut entropy) {
         Ok((vault, gap)) => {
