@@ -124,6 +124,24 @@ fn a_read_survives_sessions_that_were_ended_meanwhile() {
     assert!(is_there(&store, "row"));
 }
 
+/// Sessions and epoch are as they were: nobody has to reopen, and no commit under way is fenced off.
+#[test]
+fn a_read_that_the_server_refuses_costs_its_caller_the_answer_and_nothing_else() {
+    let database = Cluster::shared().database();
+    let store = PostgresStore::open(database.options(), LOG).unwrap();
+    assert_eq!(written(&store, "row"), Ok(Commit::Done));
+    let sessions = "SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_stat_activity \
+        WHERE datname = current_database() AND usename = 'vaultd'";
+    let before = database.sql(sessions);
+    database.sql("REVOKE SELECT ON vault.rows FROM vaultd");
+    assert!(matches!(store.read(&[key("row")]), Err(Fault::Unavailable(_))));
+    assert!(matches!(store.scan(Space::Meta, None, None, 1), Err(Fault::Unavailable(_))));
+    database.sql("GRANT SELECT ON vault.rows TO vaultd");
+    assert!(is_there(&store, "row"));
+    assert_eq!(written(&store, "another"), Ok(Commit::Done));
+    assert_eq!(database.sql(sessions), before);
+}
+
 #[test]
 fn a_database_whose_rows_were_damaged_says_so() {
     let database = Cluster::shared().database();

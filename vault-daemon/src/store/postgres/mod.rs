@@ -58,24 +58,22 @@ impl PostgresStore {
     }
 
     /// Runs a read. A session that was lost while nobody used it is replaced once: a read may be repeated.
+    /// One that the server refuses leaves session and handle as they were; only with the connection the
+    /// handle is lost.
     fn reading(
         &self,
         read: impl Fn(&mut Lent<'_>) -> Result<Answer, Failure>,
     ) -> Result<Vec<Columns>, Fault> {
         let mut lent = self.pool.lend()?;
-        let answer = match read(&mut lent) {
-            Err(Failure::Lost(_)) => lent.replace().and_then(|()| read(&mut lent).map_err(Failure::of_read)),
-            answer => answer.map_err(Failure::of_read),
-        };
-        match answer {
-            Ok(answer) => Ok(answer.rows),
-            Err(fault) => {
-                if !matches!(fault, Fault::Corrupt(_)) {
-                    lent.poison();
-                }
-                Err(fault)
-            }
+        let mut answer = read(&mut lent);
+        if matches!(answer, Err(Failure::Lost(_))) {
+            lent.replace().inspect_err(|_| lent.poison())?;
+            answer = read(&mut lent);
         }
+        if matches!(answer, Err(Failure::Lost(_))) {
+            lent.poison();
+        }
+        answer.map(|answer| answer.rows).map_err(Failure::of_read)
     }
 
     fn write(lent: &mut Lent<'_>, fence: &Fence<'_>, arrays: &CommitArrays<'_>) -> Result<Commit, Fault> {
