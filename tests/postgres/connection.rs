@@ -147,6 +147,21 @@ fn a_wrong_or_exposed_password_is_refused_and_never_told() {
     assert!(!problem.contains("not the password"));
 }
 
+/// As a server that knows no password at all would ask for it: in clear.
+#[test]
+fn a_server_that_does_not_bind_the_password_is_refused() {
+    let cluster = Cluster::start();
+    let options = cluster.database().options();
+    let rules = cluster.folder().join("data/pg_hba.conf");
+    let clear = fs::read_to_string(&rules).unwrap().replace("scram-sha-256", "password");
+    fs::write(&rules, clear).unwrap();
+    cluster.set("log_connections", "on"); // has the rules read as well
+    let problem = refusal(options.clone());
+    assert!(problem.contains("channel binding"), "{problem}");
+    let trusting = PostgresOptions { channel_binding_required: false, ..options };
+    PostgresStore::open(trusting, LOG).unwrap();
+}
+
 /// Of several servers those that are away are passed over.
 #[test]
 fn the_first_server_that_takes_writes_is_used() {

@@ -247,6 +247,7 @@ impl Database<'_> {
             user: USER.to_owned(),
             ca_file: self.cluster.ca_file(),
             credentials: self.cluster.password(),
+            channel_binding_required: true,
             connections: 2,
             answer_timeout: Duration::from_secs(20),
             synchronous_standby_required: false,

@@ -109,7 +109,10 @@ fn the_example_with_a_database_loads_and_shows_the_defaults() {
     let StoreConfig::Postgres(silent) = config.store else { panic!("not in a database") };
     assert_eq!(silent.hosts[1], Host { name: "db-2.example.com".to_owned(), port: 5_432 });
     assert!(matches!(silent.credentials, Credentials::Password(_)));
-    let spoken = ["synchronous_standby_required", "connections", "answer_timeout_seconds"]
+    assert!(silent.channel_binding_required);
+    let keys =
+        ["channel_binding_required", "synchronous_standby_required", "connections", "answer_timeout_seconds"];
+    let spoken = keys
         .iter()
         .fold(postgres_example(), |text, key| text.replace(&format!("# {key} ="), &format!("{key} =")));
     assert_ne!(spoken, postgres_example());
@@ -124,6 +127,11 @@ fn a_database_is_checked_key_by_key() {
             "password_file = \"/etc/vaultd/postgres-password\"",
             "",
             "store.postgres.password_file: must be there",
+        ),
+        (
+            "password_file = \"/etc/vaultd/postgres-password\"",
+            "certificate_file = \"/c\"\nprivate_key_file = \"/k\"\nchannel_binding_required = true",
+            "store.postgres.channel_binding_required: must not be there",
         ),
         ("user = \"vaultd\"", "user = \"Robert'); --\"", "store.postgres.user: must have 1 to 63"),
         ("database = \"vault\"", "", "store.postgres.database: is missing"),

@@ -63,6 +63,7 @@ pub(super) struct PostgresTable {
     pub(super) password_file: Option<String>,
     pub(super) certificate_file: Option<String>,
     pub(super) private_key_file: Option<String>,
+    pub(super) channel_binding_required: Option<bool>,
     pub(super) connections: Option<u64>,
     pub(super) answer_timeout_seconds: Option<u64>,
     pub(super) synchronous_standby_required: Option<bool>,

@@ -30,6 +30,7 @@ pub(super) fn store(table: StoreTable) -> Checked<PostgresOptions> {
     Ok(PostgresOptions {
         hosts: hosts(&table.hosts)?,
         credentials: credentials(&table)?,
+        channel_binding_required: channel_binding(&table)?,
         database: name(table.database, "store.postgres.database")?,
         user: name(table.user, "store.postgres.user")?,
         ca_file: path(table.ca_file, "store.postgres.ca_file")?,
@@ -82,6 +83,15 @@ fn credentials(table: &PostgresTable) -> Checked<Credentials> {
             "must be there, or certificate_file with private_key_file in its place",
         )),
     }
+}
+
+/// Only a password is bound to the channel.
+fn channel_binding(table: &PostgresTable) -> Checked<bool> {
+    if table.password_file.is_none() && table.channel_binding_required.is_some() {
+        let key = "store.postgres.channel_binding_required";
+        return Err(ConfigError::new(key, "must not be there without password_file"));
+    }
+    Ok(table.channel_binding_required.unwrap_or(true))
 }
 
 /// Names that need no quotes in SQL.

@@ -17,6 +17,9 @@ pub struct PostgresOptions {
     pub ca_file: PathBuf,
     /// How the role shows that it is the one.
     pub credentials: Credentials,
+    /// Whether a server is refused that does not prove, with the password, that it holds its certificate's
+    /// key: SCRAM with channel binding. Of no account with a client certificate, where there is no password.
+    pub channel_binding_required: bool,
     /// Sessions at once; reads of auditors run beside the lane's.
     pub connections: usize,
     /// How long an answer may take before its connection is given up.

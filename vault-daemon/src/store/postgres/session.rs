@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::time::timeout;
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
 use tokio_postgres::error::Severity;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Row, Socket, Statement};
@@ -232,6 +232,10 @@ fn config(options: &PostgresOptions, user: &str, credentials: &Credentials) -> R
         }
         crate::file::strip_line_end(&mut content);
         config.password(content.as_slice());
+        // Asked for a password in clear, by a server that does not know it, the client would hand it over.
+        if options.channel_binding_required {
+            config.channel_binding(ChannelBinding::Require);
+        }
     }
     Ok(config)
 }
