@@ -142,6 +142,39 @@ fn a_read_that_the_server_refuses_costs_its_caller_the_answer_and_nothing_else()
     assert_eq!(database.sql(sessions), before);
 }
 
+/// More readings of the log than there are sessions, each of which takes its time, and a commit beside them.
+#[test]
+fn readings_of_the_log_never_take_the_session_of_the_lane() {
+    const READERS: usize = 6;
+    let database = Cluster::shared().database();
+    let store = PostgresStore::open(database.options(), LOG).unwrap();
+    assert_eq!(written(&store, "row"), Ok(Commit::Done));
+    // Reading the log takes as long as this lasts; other rows are read as ever.
+    let page = Key::new(Space::LogPage, None, b"page");
+    database.sql(&format!(
+        "CREATE FUNCTION public.slowly() RETURNS boolean LANGUAGE sql VOLATILE AS \
+            'SELECT pg_sleep(2) IS NOT NULL'; \
+         ALTER TABLE vault.rows ENABLE ROW LEVEL SECURITY; \
+         CREATE POLICY slow ON vault.rows TO vaultd USING (space <> {} OR public.slowly()) WITH CHECK (true)",
+        page.space().code()
+    ));
+    assert_eq!(
+        store.commit(&[(page.clone(), Change::Insert(vec![1]))].into_iter().collect()),
+        Ok(Commit::Done)
+    );
+    std::thread::scope(|scope| {
+        let readers: Vec<_> =
+            (0..READERS).map(|_| scope.spawn(|| store.read(std::slice::from_ref(&page)))).collect();
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let begun = std::time::Instant::now();
+        assert_eq!(written(&store, "another"), Ok(Commit::Done));
+        assert!(is_there(&store, "another"));
+        assert!(begun.elapsed() < std::time::Duration::from_secs(1), "{:?}", begun.elapsed());
+        assert!(readers.iter().any(|reader| !reader.is_finished()), "nothing was read meanwhile");
+        readers.into_iter().for_each(|reader| assert!(reader.join().unwrap().is_ok()));
+    });
+}
+
 #[test]
 fn a_database_whose_rows_were_damaged_says_so() {
     let database = Cluster::shared().database();

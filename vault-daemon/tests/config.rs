@@ -140,7 +140,7 @@ fn a_database_is_checked_key_by_key() {
         ("\"db-1.example.com\"", "\"not a name\"", "store.postgres.hosts[0]: must be a name"),
         ("\"db-1.example.com\"", "\"[2001:db8::1]:5433\"", ""),
         ("hosts = [", "hosts = [] # [", "store.postgres.hosts: must name 1 to 8"),
-        ("# connections = 4", "connections = 0", "store.postgres.connections: must be from 1 to 64"),
+        ("# connections = 4", "connections = 1", "store.postgres.connections: must be from 2 to 64"),
         ("# connections = 4", "sslmode = \"disable\"", "store.postgres.sslmode: is no known key"),
         ("engine = \"postgres\"", "engine = \"fjall\"", "store.postgres: must not be there"),
         (

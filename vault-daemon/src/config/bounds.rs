@@ -7,7 +7,8 @@ pub(super) const FREE_SPACE_FLOOR_MIB: RangeInclusive<u64> = 512..=1_048_576;
 /// Less makes every read a disk read; more is not ours to plan.
 pub(super) const CACHE_MIB: RangeInclusive<u64> = 16..=65_536;
 /// Reads of auditors beside the lane's; each is a process of the database.
-pub(super) const POSTGRES_CONNECTIONS: RangeInclusive<u64> = 1..=64;
+/// One is left to the lane, whatever else is read.
+pub(super) const POSTGRES_CONNECTIONS: RangeInclusive<u64> = 2..=64;
 /// Seconds; the server's own timeouts are halves and quarters of it.
 pub(super) const POSTGRES_ANSWER_SECONDS: RangeInclusive<u64> = 1..=60;
 /// Bytes of an identifier; PostgreSQL's own bound.

@@ -36,7 +36,7 @@ pub use options::{Credentials, Host, PostgresOptions};
 pub use schema::{MigrateError, Migrated, migrate};
 
 use self::fault::Failure;
-use self::pool::{Fence, Lent, Pool};
+use self::pool::{Fence, Lent, Pool, Use};
 use self::session::Answer;
 use self::statements::{COMMIT_FENCED, CommitArrays, KeyArrays};
 
@@ -62,9 +62,10 @@ impl PostgresStore {
     /// handle is lost.
     fn reading(
         &self,
+        use_of: Use,
         read: impl Fn(&mut Lent<'_>) -> Result<Answer, Failure>,
     ) -> Result<Vec<Columns>, Fault> {
-        let mut lent = self.pool.lend()?;
+        let mut lent = self.pool.lend(use_of)?;
         let mut answer = read(&mut lent);
         if matches!(answer, Err(Failure::Lost(_))) {
             lent.replace().inspect_err(|_| lent.poison())?;
@@ -94,7 +95,9 @@ impl PostgresStore {
 impl Store for PostgresStore {
     fn read(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, Fault> {
         let arrays = KeyArrays::of(keys);
-        let found = self.reading(|lent| lent.run(|prepared| &prepared.read, &arrays.parameters()))?;
+        let found = self.reading(use_of(keys.iter().map(Key::space)), |lent| {
+            lent.run(|prepared| &prepared.read, &arrays.parameters())
+        })?;
         let mut rows = vec![None; keys.len()];
         for found in &found {
             let place: i64 = column(Some(found), 0)?;
@@ -118,7 +121,7 @@ impl Store for PostgresStore {
         let name = tenant.map_or("", TenantId::as_str);
         let limit = i64::try_from(limit.min(SCAN_ROWS_MAX)).unwrap_or(0);
         let bytes_max = i64::try_from(SCAN_BYTES_MAX).unwrap_or(i64::MAX);
-        let found = self.reading(|lent| {
+        let found = self.reading(use_of([space]), |lent| {
             lent.run(|prepared| &prepared.scan, &[&place, &name, &from, &limit, &bytes_max])
         })?;
         let row = |found: &Columns| {
@@ -131,7 +134,7 @@ impl Store for PostgresStore {
     fn commit(&self, writes: &Writes) -> Result<Commit, Fault> {
         writes.check()?;
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut lent = self.pool.lend()?;
+        let mut lent = self.pool.lend(Use::Lane)?;
         if writes.is_empty() {
             return Ok(Commit::Done);
         }
@@ -159,10 +162,17 @@ impl Store for PostgresStore {
     }
 
     fn disk_bytes(&self) -> Result<u64, Fault> {
-        let found = self.reading(|lent| lent.query(statements::DISK_BYTES))?;
+        let found = self.reading(Use::Beside, |lent| lent.query(statements::DISK_BYTES))?;
         let bytes: i64 = column(found.first(), 0)?;
         u64::try_from(bytes).map_err(|_| undecodable())
     }
+}
+
+/// Pages and tiles of the log are read for auditors and proofs, beside the lane; everything else by the lane,
+/// or while it does nothing.
+fn use_of(spaces: impl IntoIterator<Item = Space>) -> Use {
+    let of_log = |space| matches!(space, Space::LogPage | Space::LogTile);
+    if spaces.into_iter().all(of_log) { Use::Beside } else { Use::Lane }
 }
 
 fn version(row: &Columns, at: usize) -> Result<u64, Fault> {

@@ -42,6 +42,15 @@ struct Open {
     _claim: Session,
 }
 
+/// What a session is wanted for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Use {
+    /// Commits and what is read for them, one after another: any session will do, and there is always one.
+    Lane,
+    /// Whatever runs beside the lane, any number at once: never the last session.
+    Beside,
+}
+
 /// A session on loan; it goes back when dropped, unless the handle was poisoned meanwhile.
 pub(super) struct Lent<'a> {
     pool: &'a Pool,
@@ -56,13 +65,19 @@ impl Pool {
     }
 
     /// Waits for a session. Everybody who holds one gives it back within the time of an answer.
-    pub(super) fn lend(&self) -> Result<Lent<'_>, Fault> {
+    pub(super) fn lend(&self, use_of: Use) -> Result<Lent<'_>, Fault> {
         let mut open = self.lock();
+        let left_to_others = match use_of {
+            Use::Lane => 0,
+            Use::Beside => 1,
+        };
         loop {
             let Some(now) = open.as_mut() else {
                 return Err(Fault::Unavailable("the handle is poisoned".into()));
             };
-            if let Some(ready) = now.idle.pop() {
+            if now.idle.len() > left_to_others
+                && let Some(ready) = now.idle.pop()
+            {
                 return Ok(Lent { pool: self, epoch: now.epoch, ready: Some(ready) });
             }
             open = self.returned.wait(open).unwrap_or_else(PoisonError::into_inner);
@@ -178,7 +193,8 @@ impl Drop for Lent<'_> {
             }
         }
         drop(open);
-        self.pool.returned.notify_one();
+        // Not just one: it may wait for a session more than there is for it.
+        self.pool.returned.notify_all();
     }
 }
 
