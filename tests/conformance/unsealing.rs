@@ -1,6 +1,7 @@
 //! Why a vault stays sealed: every reason that `Unseal` has of its own, and what the log says of it later.
 
 use std::fs;
+use std::time::Duration;
 
 use vault_core::store::Space;
 use vault_proto::v1::Entry;
@@ -228,4 +229,26 @@ async fn a_configuration_that_contradicts_the_vault_leaves_it_sealed() {
     write_private(&site.path("policy.toml"), POLICY.as_bytes());
     site.restart_sealed();
     site.unseal().await;
+}
+
+/// The status reads the keyring: on a disk that does not answer it waits, and nobody else with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_waits_for_the_disk_holds_up_nobody() {
+    let site = Site::start_with(|_, _, config| config.listen.cores = Some(1)).await;
+    let copy = site.config.vault.keyring_folder.join("keyring-a");
+    let content = fs::read(&copy).unwrap();
+    fs::remove_file(&copy).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&copy).status().unwrap().success());
+    let status = requests::valid("GetStatus", &site.stage);
+    let others = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let served = tokio::time::timeout(Duration::from_secs(5), site.wait_until_serving()).await;
+        // Waits for the reader, and lets it go on.
+        let writing = tokio::task::spawn_blocking(move || fs::write(copy, content));
+        writing.await.unwrap().unwrap();
+        served
+    };
+    let (told, served) = tokio::join!(site.ask("custodian", status), others);
+    assert!(served.is_ok(), "nobody was served while a status waited");
+    assert!(told.is_ok());
 }

@@ -89,7 +89,7 @@ impl Calls {
             Err(Error::State(_) | Error::Unavailable(_)) => self.custody.decide(&caller, Right::Status)?,
             entered => entered?,
         }
-        self.vault_status()
+        self.vault_status().await
     }
 
     async fn unsealed(
@@ -105,11 +105,14 @@ impl Calls {
             // There is a log: decided, counted and entered as any other call.
             match self.entered(request, |_| Ok(Ask::Unseal)).await {
                 Err(Error::State(State::Sealed)) => {}
-                entered => return entered.map_err(Refusal::from).and_then(|_| self.vault_status()),
+                entered => {
+                    entered?;
+                    return self.vault_status().await;
+                }
             }
         }
         self.changed(&caller, move |custody, who| custody.unseal(&passphrase, who)).await?;
-        self.vault_status()
+        self.vault_status().await
     }
 
     async fn sealed(&self, request: Request<wire::SealRequest>) -> Result<wire::VaultStatus, Refusal> {
@@ -124,7 +127,7 @@ impl Calls {
         if !sealing.await.map_err(|_| Error::Bug)? {
             self.metrics.alarm();
         }
-        self.vault_status()
+        self.vault_status().await
     }
 
     /// The answer to a caller without the right, while there is no log to write: counted, and written to the
@@ -195,8 +198,11 @@ impl Calls {
         }
     }
 
-    fn vault_status(&self) -> Result<wire::VaultStatus, Refusal> {
-        let facts = self.custody.facts()?;
+    /// Reads keyring and anchor, and may wait for whoever takes a step of a ceremony: not on this runtime's
+    /// time.
+    async fn vault_status(&self) -> Result<wire::VaultStatus, Refusal> {
+        let custody = self.custody.clone();
+        let facts = tokio::task::spawn_blocking(move || custody.facts()).await.map_err(|_| Error::Bug)??;
         let state = match facts.standing {
             Standing::Sealed => wire::vault_status::State::Sealed,
             Standing::Unsealed => wire::vault_status::State::Unsealed,
