@@ -231,6 +231,10 @@ fn after_a_reseal_only_the_new_shares_open_the_vault() {
     let reseal = |given: [&str; 2]| {
         vault.vaultd(&["reseal", given[0], given[1], "--threshold", "2", &new_ann, &new_dan])
     };
+    fs::set_permissions(vault.share("bob"), Permissions::from_mode(0o644)).unwrap();
+    let exposed = reseal([&ann, &bob]);
+    assert!(!exposed.status.success() && said(&exposed).contains("chmod 600"), "{}", said(&exposed));
+    fs::set_permissions(vault.share("bob"), Permissions::from_mode(0o600)).unwrap();
     let refused = reseal([&ann, &ann]);
     assert!(
         !refused.status.success() && said(&refused).contains("share 1 is there already"),

@@ -10,10 +10,8 @@ mod shares;
 mod vault;
 
 use std::error::Error;
-use std::fs::File;
-use std::io::Read as _;
 use std::panic;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
@@ -24,6 +22,7 @@ use vault_core::limits::SHARE_TEXT_BYTES_MAX;
 use vault_core::vault::{Closing, Vault};
 use vault_daemon::clock::SystemClock;
 use vault_daemon::config::Config;
+use vault_daemon::file::read_secret;
 use vault_guard::{KeyMemory, harden, key_memory};
 use zeroize::Zeroizing;
 
@@ -178,8 +177,11 @@ impl WithCredential {
             return Err("shares open this vault, no passphrase does".into());
         }
         let named = |file: &PathBuf| -> Result<Share, Box<dyn Error>> {
-            let text = secret_of(file)?;
-            Share::parse(&text).map_err(|error| format!("{}: {error}", file.display()).into())
+            let refuse = |problem: String| format!("{}: {problem}", file.display());
+            // Twice a share: whatever an editor put around it is found out by name.
+            let text = read_secret(file, 2 * SHARE_TEXT_BYTES_MAX as u64)
+                .map_err(|error| refuse(error.to_string()))?;
+            Share::parse(&text).map_err(|error| refuse(error.to_string()).into())
         };
         if !self.share_file.is_empty() {
             return self.share_file.iter().map(named).collect();
@@ -203,13 +205,4 @@ fn passphrase(config: &Config, file: Option<&PathBuf>) -> Result<Passphrase, Box
         Some(passphrase) => passphrase,
         None => Zeroizing::new(rpassword::prompt_password("Passphrase: ")?.into_bytes()),
     })
-}
-
-/// What a small file holds, wiped when dropped.
-fn secret_of(file: &Path) -> Result<Passphrase, Box<dyn Error>> {
-    let mut content = Zeroizing::new(Vec::with_capacity(2 * SHARE_TEXT_BYTES_MAX));
-    let read = File::open(file)
-        .and_then(|file| file.take(2 * SHARE_TEXT_BYTES_MAX as u64).read_to_end(&mut content));
-    read.map_err(|error| format!("{}: {error}", file.display()))?;
-    Ok(content)
 }

@@ -19,7 +19,7 @@ use vault_core::limits::{PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN};
 use zeroize::Zeroizing;
 
 use self::file::StoreFile;
-use crate::file::{only_for_owner, only_owner_writes, read, strip_line_end};
+use crate::file::{only_owner_writes, read, read_secret, strip_line_end};
 use crate::limits::CONFIG_BYTES_MAX;
 use crate::store::postgres::PostgresOptions;
 use crate::tls::TlsFiles;
@@ -287,11 +287,8 @@ impl SealConfig {
     pub fn read_passphrase(&self) -> Result<Option<Zeroizing<Vec<u8>>>, ConfigError> {
         let Some(path) = &self.passphrase_file else { return Ok(None) };
         let refuse = |problem: &str| ConfigError::new("seal.passphrase_file", problem);
-        let (mut content, meta) =
-            read(path, PASSPHRASE_BYTES_MAX as u64 + 2).map_err(|error| refuse(&error.to_string()))?;
-        if !only_for_owner(&meta) {
-            return Err(refuse("can be read or changed by its group or by others; chmod 600 it"));
-        }
+        let mut content =
+            read_secret(path, PASSPHRASE_BYTES_MAX as u64 + 2).map_err(|error| refuse(&error.to_string()))?;
         strip_line_end(&mut content);
         if !(PASSPHRASE_BYTES_MIN..=PASSPHRASE_BYTES_MAX).contains(&content.len()) {
             return Err(refuse("does not hold a passphrase of 15 to 1024 bytes"));

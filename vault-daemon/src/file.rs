@@ -17,6 +17,9 @@ pub enum ReadError {
     /// A folder, a pipe or a device.
     #[error("is no plain file")]
     NotAFile,
+    /// A secret that others than its owner can reach.
+    #[error("can be read or changed by its group or by others; chmod 600 it")]
+    Exposed,
     /// Above its bound.
     #[error("is larger than {bytes_max} bytes")]
     TooLarge {
@@ -44,6 +47,15 @@ pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<(Zeroizing<Vec<u8>>, M
         return Err(ReadError::TooLarge { bytes_max });
     }
     Ok((content, meta))
+}
+
+/// A small secret, from a file that is its owner's alone.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn read_secret(path: &Path, bytes_max: u64) -> Result<Zeroizing<Vec<u8>>, ReadError> {
+    let (content, meta) = read(path, bytes_max)?;
+    if only_for_owner(&meta) { Ok(content) } else { Err(ReadError::Exposed) }
 }
 
 /// Whether a secret file is closed to group and others. The group may read if it is root's: a service manager

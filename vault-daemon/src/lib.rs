@@ -14,7 +14,7 @@ pub mod config;
 pub mod custody;
 pub mod daemon;
 pub mod dev;
-mod file;
+pub mod file;
 pub mod identity;
 mod keeper;
 pub mod lane;

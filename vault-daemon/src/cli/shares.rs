@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use vault_core::data::PrincipalId;
 use vault_core::keys::Share;
@@ -55,11 +55,20 @@ pub(super) fn deliver(shares: &[Share], custodians: &[Custodian]) -> Done {
                 // One write: the share is there whole or not at all.
                 file.write_all(Zeroizing::new(format!("{}\n", *text)).as_bytes())?;
                 file.sync_all()?;
+                sync_folder_of(custodian)?;
             }
             None => show(&text, &format!("Share {} of {}", share.label().number, shares.len()), custodian)?,
         }
     }
     Ok(())
+}
+
+/// A file's name is durable only once its folder is synced, and what the shares open is sealed only then.
+fn sync_folder_of(custodian: &Custodian) -> Done {
+    let folder = custodian.file.as_deref().and_then(Path::parent);
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| format!("{}: {error}", folder.display()).into())
 }
 
 fn address(custodian: &Custodian) -> Result<Addressed<'_>, Box<dyn Error>> {

@@ -19,7 +19,7 @@ use tokio_postgres::{AsyncMessage, Client, Config, Connection, Row, Socket, Stat
 use super::fault::{ConnectError, Failure, told};
 use super::options::{Credentials, PostgresOptions};
 use super::tls::{Door, Stream};
-use crate::file::{only_for_owner, read};
+use crate::file::read_secret;
 use crate::limits::{
     POSTGRES_CONNECT_TIMEOUT, POSTGRES_GOODBYE_TIMEOUT, POSTGRES_KEEPALIVE_IDLE, POSTGRES_KEEPALIVE_INTERVAL,
     POSTGRES_KEEPALIVE_RETRIES, POSTGRES_PASSWORD_BYTES_MAX,
@@ -223,13 +223,8 @@ fn config(options: &PostgresOptions, user: &str, credentials: &Credentials) -> R
         .keepalives_interval(POSTGRES_KEEPALIVE_INTERVAL)
         .keepalives_retries(POSTGRES_KEEPALIVE_RETRIES);
     if let Credentials::Password(file) = credentials {
-        let (mut content, meta) = read(file, POSTGRES_PASSWORD_BYTES_MAX)
+        let mut content = read_secret(file, POSTGRES_PASSWORD_BYTES_MAX)
             .map_err(|error| ConnectError::Password(error.to_string()))?;
-        if !only_for_owner(&meta) {
-            return Err(ConnectError::Password(
-                "can be read or changed by its group or by others; chmod 600 it".to_owned(),
-            ));
-        }
         crate::file::strip_line_end(&mut content);
         config.password(content.as_slice());
         // Asked for a password in clear, by a server that does not know it, the client would hand it over.
