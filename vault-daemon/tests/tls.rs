@@ -854,6 +854,44 @@ fn of_several_lists_of_one_ca_the_newest_counts() {
     assert!(door.reload().unwrap_err().to_string().contains("older"));
 }
 
+/// Numbers of lists are counted by each CA for itself, whatever it is called.
+#[tokio::test]
+async fn lists_of_two_cas_with_one_name_are_told_apart() {
+    let mut site = Site::new(Revocation::Crl);
+    let namesake = Authority::root("clients", days(0, 100)).unwrap();
+    site.add_client_ca("namesake", &namesake.certificate_pem());
+    let theirs = |revoked: &[&Serial], number| namesake.revocation_list(revoked, number, usual()).unwrap();
+    let leaf = namesake.issue(&Request::client(CHECKOUT, usual())).unwrap();
+    site.write("namesake.crl", &theirs(&[], 9));
+    site.write_list(&[], 5, usual());
+    let door = site.open();
+    // A newer one of the one does not hide that the other's goes back.
+    site.write("namesake.crl", &theirs(&[], 10));
+    site.write_list(&[], 4, usual());
+    assert!(door.reload().unwrap_err().to_string().contains("older"));
+    // Nor is a lower number older than that of a namesake.
+    site.write_list(&[], 6, usual());
+    door.reload().unwrap();
+    assert_admitted(&door, site.client_config(Some(&leaf))).await;
+
+    // Old and new certificate of one CA under one name, each with a list: each is asked its own.
+    let both = [site.client_ca.certificate_pem(), namesake.certificate_pem()].concat();
+    site.files.client_cas.truncate(1);
+    site.write("clients.pem", &both);
+    let ours = |number| site.client_ca.revocation_list(&[], number, usual()).unwrap();
+    site.write("clients.crl", &ours(7));
+    assert!(site.open_error().to_string().contains("no revocation list of its own"));
+    site.write("clients.crl", &[ours(7), theirs(&[], 11)].concat());
+    let door = site.open();
+    let client = site.client();
+    assert_admitted(&door, site.client_config(Some(&client))).await;
+    assert_admitted(&door, site.client_config(Some(&leaf))).await;
+    site.write("clients.crl", &[ours(7), theirs(&[&leaf.serial], 12)].concat());
+    door.reload().unwrap();
+    assert_admitted(&door, site.client_config(Some(&client))).await;
+    assert_refused(&door, site.client_config(Some(&leaf)), Refused::Revoked).await;
+}
+
 #[tokio::test]
 async fn a_new_server_certificate_is_shown_without_a_restart() {
     let site = Site::new(Revocation::Crl);

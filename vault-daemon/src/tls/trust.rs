@@ -17,6 +17,7 @@ use webpki::{
     UnknownStatusPolicy, VerifiedPath, anchor_from_trusted_cert,
 };
 use x509_parser::num_bigint::BigUint;
+use x509_parser::oid_registry::OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER;
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
 
 use super::Revocation;
@@ -55,10 +56,21 @@ struct Anchor {
 struct List {
     parsed: CertRevocationList<'static>,
     issuer: Vec<u8>,
+    /// Which of the CAs of that name.
+    signer: Signer,
     number: BigUint,
     this_update: u64,
     next_update: u64,
     file: PathBuf,
+}
+
+/// Whose key signed a list: names are not unique, keys are.
+#[derive(Debug, Eq, PartialEq)]
+enum Signer {
+    /// An anchor, by its key (SPKI): the signature was checked.
+    Anchor(Vec<u8>),
+    /// An intermediate, by the authority key identifier of the list: webpki checks the signature at each use.
+    Intermediate(Vec<u8>),
 }
 
 /// A chain that this trust accepts, for as long as nothing changes and its period lasts.
@@ -90,11 +102,11 @@ impl Trust {
         Ok(Self { revocation: files.revocation, cas, algorithms, verified: Mutex::default() })
     }
 
-    /// Refuses to go back to an older revocation list of the same issuer, which would let revoked clients in:
-    /// neither number nor date may go back.
+    /// Refuses to go back to an older revocation list of the same CA (name and key), which would let revoked
+    /// clients in: neither number nor date may go back.
     pub(super) fn check_successor(&self, next: &Self) -> Result<(), TlsError> {
         for held in self.lists() {
-            // Of several lists of one issuer the newest counts.
+            // Of several lists of one CA the newest counts.
             let newest = next.lists().filter(|list| held.covers_same_as(list)).max_by_key(|list| list.age());
             if let Some(list) = newest.filter(|list| list.is_older_than(held)) {
                 return Err(TlsError::unusable(&list.file, "is older than the revocation list in force"));
@@ -207,7 +219,9 @@ impl Trust {
         intermediates: &[CertificateDer<'_>],
         now: Timestamp,
     ) -> Result<Period, Refused> {
-        let lists: Vec<&CertRevocationList<'_>> = ca.lists.iter().map(|list| &list.parsed).collect();
+        // webpki chooses by the issuer's name: a list of another anchor of that name would hide this one's.
+        let lists: Vec<&CertRevocationList<'_>> =
+            ca.lists.iter().filter(|list| list.may_speak_under(anchor)).map(|list| &list.parsed).collect();
         let revocation = match self.revocation {
             Revocation::Crl => Some(crl_options(&lists)?),
             Revocation::ShortLived => None,
@@ -288,7 +302,7 @@ impl Ca {
         if self.lists.len() > CRLS_PER_CA_MAX {
             return Err(TlsError::ca(&self.name, "has more than 32 revocation lists"));
         }
-        let listed = |anchor: &Anchor| self.lists.iter().any(|list| list.issuer == anchor.subject);
+        let listed = |anchor: &Anchor| self.lists.iter().any(|list| list.is_of(anchor));
         if !self.anchors.iter().all(listed) {
             return Err(TlsError::ca(
                 &self.name,
@@ -331,6 +345,11 @@ impl Anchor {
         Ok(Self { trust, subject, period, intermediates_max, certificate })
     }
 
+    /// Its subject public key info.
+    fn key(&self) -> &[u8] {
+        self.trust.subject_public_key_info.as_ref()
+    }
+
     fn check_length(&self, path: &VerifiedPath<'_>) -> Result<(), Refused> {
         let intermediates = path.intermediate_certificates().count();
         let fits = self.intermediates_max.is_none_or(|most| intermediates <= most as usize);
@@ -352,8 +371,8 @@ impl List {
             return Err(bad("is malformed"));
         };
         let issuer = read.issuer().as_raw().to_vec();
-        check_signature(&read, &issuer, anchors, algorithms)
-            .map_err(|()| bad("is not signed by the CA it names"))?;
+        let signer = signer_of(&read, &issuer, anchors, algorithms)
+            .ok_or_else(|| bad("is not signed by the CA it names"))?;
         let seconds = |time: i64| u64::try_from(time).map_err(|_| bad("has a malformed date"));
         let next_update = read.next_update().ok_or_else(|| bad("has no next update"))?;
         let number = read.crl_number().ok_or_else(|| bad("has no CRL number, which RFC 5280 demands"))?;
@@ -363,6 +382,7 @@ impl List {
             this_update: seconds(read.last_update().timestamp())?,
             next_update: seconds(next_update.timestamp())?,
             issuer,
+            signer,
             file: file.to_owned(),
         })
     }
@@ -378,22 +398,35 @@ impl List {
 
     fn covers_same_as(&self, other: &Self) -> bool {
         let scope = |list: &Self| list.parsed.issuing_distribution_point().map(<[u8]>::to_vec);
-        self.issuer == other.issuer && scope(self) == scope(other)
+        self.issuer == other.issuer && self.signer == other.signer && scope(self) == scope(other)
+    }
+
+    fn is_of(&self, anchor: &Anchor) -> bool {
+        matches!(&self.signer, Signer::Anchor(key) if *key == anchor.key())
+    }
+
+    fn may_speak_under(&self, anchor: &Anchor) -> bool {
+        matches!(self.signer, Signer::Intermediate(_)) || self.is_of(anchor)
     }
 }
 
-/// Checks a list against the CA it names. A list of an intermediate is checked when a client shows that
-/// intermediate; webpki checks all of them again at each use.
-fn check_signature(
+/// Whose a list is; `None` if it names an anchor and is signed by none of that name. A list of an
+/// intermediate is checked when a client shows that intermediate; webpki checks all of them again at each
+/// use.
+fn signer_of(
     list: &CertificateRevocationList<'_>,
     issuer: &[u8],
     anchors: &[Anchor],
     algorithms: &WebPkiSupportedAlgorithms,
-) -> Result<(), ()> {
+) -> Option<Signer> {
     let mut issuers = anchors.iter().filter(|anchor| anchor.subject == issuer).peekable();
-    let is_of_intermediate = issuers.peek().is_none();
+    if issuers.peek().is_none() {
+        let mut extensions = list.extensions().iter();
+        let key = extensions.find(|extension| extension.oid == OID_X509_EXT_AUTHORITY_KEY_IDENTIFIER);
+        return Some(Signer::Intermediate(key.map_or(&[][..], |key| key.value).to_vec()));
+    }
     let message = list.tbs_cert_list.as_ref();
-    let signed_by = |anchor: &Anchor| {
+    let signed_by = |anchor: &&Anchor| {
         EndEntityCert::try_from(&anchor.certificate).is_ok_and(|certificate| {
             let verifies = |algorithm: &&dyn rustls::pki_types::SignatureVerificationAlgorithm| {
                 certificate.verify_signature(*algorithm, message, &list.signature_value.data).is_ok()
@@ -401,7 +434,7 @@ fn check_signature(
             algorithms.all.iter().any(verifies)
         })
     };
-    if is_of_intermediate || issuers.any(signed_by) { Ok(()) } else { Err(()) }
+    issuers.find(signed_by).map(|anchor| Signer::Anchor(anchor.key().to_vec()))
 }
 
 /// One key under two names would make the name of the CA depend on the order of the file.
@@ -413,8 +446,7 @@ fn refuse_doubles(cas: &[Ca]) -> Result<(), TlsError> {
             return Err(TlsError::ca(&ca.name, "stands there twice"));
         }
         for anchor in &ca.anchors {
-            let key = anchor.trust.subject_public_key_info.as_ref();
-            if *keys.entry(key).or_insert(&ca.name) != &ca.name {
+            if *keys.entry(anchor.key()).or_insert(&ca.name) != &ca.name {
                 return Err(TlsError::ca(&ca.name, "has the key of another client CA"));
             }
         }
