@@ -80,6 +80,10 @@ impl Rounds {
             self.metrics.alarm();
             tracing::error!(event = "anchor_unwritten", "the anchor file could not be written");
         }
+        if vault.take_damage() > 0 {
+            self.metrics.alarm();
+            tracing::error!(event = "stored_data_damaged", "a row of counted tokens: they count again");
+        }
         if let Err(error) = vault.sweep(self.custody.now(), &mut SystemEntropy::new()) {
             tracing::warn!(event = "sweep_failed", reason = error.reason());
         }

@@ -134,7 +134,8 @@ impl Vault {
             return Ok(None);
         };
         let (mac, vault_id) = (keys.keyring.row_mac(), keys.keyring.vault_id());
-        let rows = SeenRows { store: self.store(), mac, vault_id, origin: self.origin() };
+        let rows =
+            SeenRows { store: self.store(), mac, vault_id, origin: self.origin(), damaged: &self.damaged };
         seen.begin(today, &rows).map(Some)
     }
 

@@ -57,8 +57,8 @@ pub enum Finding {
     Damaged {
         /// Its space.
         space: Space,
-        /// Whose.
-        tenant: TenantId,
+        /// Whose; `None` where rows are the vault's own.
+        tenant: Option<TenantId>,
     },
     /// An index row whose token has no record.
     DanglingIndex {
@@ -87,9 +87,9 @@ type Logged = HashMap<(TenantId, Token), u32>;
 const ERASED: u32 = 0;
 
 impl Vault {
-    /// Reads the whole log and every record and index row. Memory grows with the number of records (about 100
-    /// bytes each): meant for a vault that serves nobody else meanwhile. Leaves one entry with the number of
-    /// findings.
+    /// Reads the whole log and every row that is not the log's. Memory grows with the number of records
+    /// (about 100 bytes each): meant for a vault that serves nobody else meanwhile. Leaves one entry with the
+    /// number of findings.
     ///
     /// # Errors
     /// [`Error::Corrupt`] when the log itself cannot be read, [`Error::Unavailable`] when the store is away.
@@ -101,6 +101,10 @@ impl Vault {
         for tenant in tenants(&keys, &logged) {
             self.check_records(&keys, &tenant, &mut logged, &mut report)?;
             self.check_index(&keys, &tenant, &mut report)?;
+            self.check_guarded(&keys, Space::Idempotency, Some(&tenant), &mut report)?;
+        }
+        for space in [Space::Quota, Space::Seen] {
+            self.check_guarded(&keys, space, None, &mut report)?;
         }
         let missing = logged.into_iter().filter(|(_, version)| *version != ERASED);
         let missing = missing.map(|((tenant, token), _)| Finding::Missing { tenant, token });
@@ -139,7 +143,7 @@ impl Vault {
         logged: &mut Logged,
         report: &mut CheckReport,
     ) -> Result<(), Error> {
-        self.each_row(Space::Record, tenant, |key, row, found| {
+        self.each_row(Space::Record, Some(tenant), |key, row, found| {
             let named = Token::from_bytes(key.bytes()).ok().map(|token| (tenant.clone(), token));
             if let Some((tenant, token)) = named.filter(|place| logged.get(place) == Some(&ERASED)) {
                 report.findings.push(Finding::Erased { tenant, token });
@@ -149,7 +153,7 @@ impl Vault {
                 if let Ok(token) = Token::from_bytes(key.bytes()) {
                     logged.remove(&(tenant.clone(), token));
                 }
-                report.findings.push(Finding::Damaged { space: Space::Record, tenant: tenant.clone() });
+                report.findings.push(damaged(Space::Record, Some(tenant)));
                 return;
             };
             let tenant = tenant.clone();
@@ -165,12 +169,12 @@ impl Vault {
 
     fn check_index(&self, keys: &Keys, tenant: &TenantId, report: &mut CheckReport) -> Result<(), Error> {
         let mut tokens = Vec::new();
-        self.each_row(Space::Index, tenant, |key, row, found| {
+        self.each_row(Space::Index, Some(tenant), |key, row, found| {
             let value = rows::unguard(keys.keyring.row_mac(), keys.keyring.vault_id(), &key, &row.value);
             match value.ok().filter(|_| found).and_then(|value| Token::from_bytes(value).ok()) {
                 Some(token) => tokens.push(token),
                 None => {
-                    report.findings.push(Finding::Damaged { space: Space::Index, tenant: tenant.clone() });
+                    report.findings.push(damaged(Space::Index, Some(tenant)));
                 }
             }
         })?;
@@ -185,19 +189,35 @@ impl Vault {
         Ok(())
     }
 
+    /// Rows that say nothing of records: each authenticates under its place.
+    fn check_guarded(
+        &self,
+        keys: &Keys,
+        space: Space,
+        tenant: Option<&TenantId>,
+        report: &mut CheckReport,
+    ) -> Result<(), Error> {
+        self.each_row(space, tenant, |key, row, found| {
+            let value = rows::unguard(keys.keyring.row_mac(), keys.keyring.vault_id(), &key, &row.value);
+            if value.is_err() || !found {
+                report.findings.push(damaged(space, tenant));
+            }
+        })
+    }
+
     /// Visits the rows in key order, each with whether asking for its key gives the same row: an engine may
     /// scan what its damaged indexes or filters no longer find.
     fn each_row(
         &self,
         space: Space,
-        tenant: &TenantId,
+        tenant: Option<&TenantId>,
         mut visit: impl FnMut(Key, Row, bool),
     ) -> Result<(), Error> {
         let mut after: Option<Vec<u8>> = None;
         loop {
             let rows = self
                 .store()
-                .scan(space, Some(tenant), after.as_deref(), SCAN_ROWS_MAX)
+                .scan(space, tenant, after.as_deref(), SCAN_ROWS_MAX)
                 .map_err(|_| Error::Unavailable(Unavailable::Store))?;
             // A scan may end early by its bytes; only one that finds nothing is at the end.
             let Some((last, _)) = rows.last() else { return Ok(()) };
@@ -210,6 +230,10 @@ impl Vault {
             }
         }
     }
+}
+
+fn damaged(space: Space, tenant: Option<&TenantId>) -> Finding {
+    Finding::Damaged { space, tenant: tenant.cloned() }
 }
 
 /// Every tenant that there is or was: one that left the policy still has its keys, records and entries.

@@ -1,6 +1,6 @@
 //! The unsealed vault: keys and policy in memory, one lane of commits.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::audit::{Entry, LeafHash, LogWriter, Origin, Receipt, Staged, TreeHead};
@@ -78,6 +78,8 @@ pub struct Vault {
     /// The newest durable head: what may be signed and anchored.
     durable: Mutex<TreeHead>,
     pub(super) published: Mutex<Published>,
+    /// Damage that no caller was told of.
+    pub(super) damaged: AtomicU64,
 }
 
 /// The parts of a vault, once they are known to fit together.
@@ -121,6 +123,7 @@ impl Vault {
             health: AtomicU8::new(Health::Serving as u8),
             durable: Mutex::new(durable),
             published: Mutex::new(parts.published),
+            damaged: AtomicU64::new(0),
         }
     }
 
@@ -161,6 +164,12 @@ impl Vault {
             1 => Health::Suspended,
             _ => Health::MustSeal,
         }
+    }
+
+    /// How much damage was met since the last time this was asked, of which no caller was told: among the
+    /// tokens counted today, which count again then. For an alarm; [`Vault::check`] finds the rows.
+    pub fn take_damage(&self) -> u64 {
+        self.damaged.swap(0, Ordering::Relaxed)
     }
 
     pub(super) fn store(&self) -> &dyn Store {

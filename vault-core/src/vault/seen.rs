@@ -6,6 +6,7 @@
 //! a day needs it, and again after a commit whose outcome was in doubt.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::audit::Origin;
 use crate::crypto::MacKey;
@@ -120,8 +121,8 @@ impl Seen {
         Ok(begun)
     }
 
-    /// Reads a row's tokens; one that does not authenticate counts as nothing, so that its tokens count
-    /// again.
+    /// Reads a row's tokens; one that does not authenticate (`None`) counts as nothing, so that its tokens
+    /// count again.
     fn take(&mut self, key: &Key, row: &Row, from: &Rows<'_>) -> Option<()> {
         let mut rest = rows::unguard(from.mac, from.vault_id, key, &row.value).ok()?;
         while let Some((length, after)) = rest.split_first() {
@@ -146,6 +147,8 @@ pub(super) struct Rows<'a> {
     pub(super) mac: &'a MacKey,
     pub(super) vault_id: &'a VaultId,
     pub(super) origin: &'a Origin,
+    /// Counts what is damaged: nobody is refused for it, but somebody must hear of it.
+    pub(super) damaged: &'a AtomicU64,
 }
 
 impl Rows<'_> {
@@ -168,7 +171,9 @@ impl Rows<'_> {
             let Some((last, _)) = rows.last() else { return Ok(seen) };
             after = last.bytes().to_vec();
             for (key, row) in &rows {
-                let _ = seen.take(key, row, self);
+                if seen.take(key, row, self).is_none() {
+                    self.damaged.fetch_add(1, Ordering::Relaxed);
+                }
             }
         }
     }
@@ -178,7 +183,10 @@ impl Rows<'_> {
     fn scan(&self, day: u64, after: &[u8], limit: usize) -> Result<Vec<(Key, Row)>, Fault> {
         let own = prefix(day, self.origin);
         let mut rows = match self.store.scan(Space::Seen, None, Some(after), limit) {
-            Err(Fault::Corrupt(_)) => Vec::new(),
+            Err(Fault::Corrupt(_)) => {
+                self.damaged.fetch_add(1, Ordering::Relaxed);
+                Vec::new()
+            }
             rows => rows?,
         };
         let end = rows.iter().position(|(key, _)| !key.bytes().starts_with(&own)).unwrap_or(rows.len());
@@ -266,9 +274,18 @@ mod tests {
 
     /// The day that `today` is charged to, and which of the first ten tokens are known then.
     fn begun(seen: &mut Seen, today: u64, store: &dyn Store, origin: &Origin) -> (u64, Vec<u8>) {
-        let rows = Rows { store, mac: &mac(), vault_id: &VAULT, origin };
+        let (day, known, damaged) = begun_with(seen, today, store, origin);
+        assert_eq!(damaged, 0);
+        (day, known)
+    }
+
+    /// The same where damage is expected, with how much was counted.
+    fn begun_with(seen: &mut Seen, today: u64, store: &dyn Store, origin: &Origin) -> (u64, Vec<u8>, u64) {
+        let damaged = AtomicU64::new(0);
+        let rows = Rows { store, mac: &mac(), vault_id: &VAULT, origin, damaged: &damaged };
         let day = seen.begin(today, &rows).unwrap();
-        (day, (0..10).filter(|bits| seen.contains(BILLING, &token(*bits))).collect())
+        let known = (0..10).filter(|bits| seen.contains(BILLING, &token(*bits))).collect();
+        (day, known, damaged.into_inner())
     }
 
     #[test]
@@ -302,7 +319,7 @@ mod tests {
         let mut row = store.read(std::slice::from_ref(&key)).unwrap().remove(0).unwrap();
         row.value[0] ^= 1;
         store.danger_set(key, Some(row));
-        assert_eq!(begun(&mut Seen::default(), 100, &store, &own), (100, vec![3]));
+        assert_eq!(begun_with(&mut Seen::default(), 100, &store, &own), (100, vec![3], 1));
     }
 
     /// A store whose engine finds the space of seen rows damaged.
@@ -346,7 +363,10 @@ mod tests {
 
     #[test]
     fn where_the_engine_finds_damage_tokens_count_again() {
-        assert_eq!(begun(&mut Seen::default(), 100, &Damaged, &origin("vault.example/log")), (100, vec![]));
+        let (day, known, damaged) =
+            begun_with(&mut Seen::default(), 100, &Damaged, &origin("vault.example/log"));
+        assert_eq!((day, known), (100, vec![]));
+        assert!(damaged > 0, "and somebody hears of it");
     }
 
     #[test]

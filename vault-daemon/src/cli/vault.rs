@@ -214,7 +214,10 @@ fn describe(finding: &Finding) -> String {
         Finding::Erased { tenant, token } => {
             format!("erased, but there: tenant {tenant}, {}", token.to_text())
         }
-        Finding::Damaged { space, tenant } => format!("damaged: {space:?} row of tenant {tenant}"),
+        Finding::Damaged { space, tenant: Some(tenant) } => {
+            format!("damaged: {space:?} row of tenant {tenant}")
+        }
+        Finding::Damaged { space, tenant: None } => format!("damaged: {space:?} row of the vault"),
         Finding::DanglingIndex { tenant } => format!("index row without a record: tenant {tenant}"),
     }
 }
