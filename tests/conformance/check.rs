@@ -49,6 +49,11 @@ const CODES: [(&str, Code); 33] = [
 ];
 
 pub(crate) fn code_of(reason: &str) -> Code {
+    match reason {
+        "HSM_MODULE" | "HSM_AWAY" | "HSM_FAILED" => return Code::Unavailable,
+        hsm if hsm.starts_with("HSM_") => return Code::FailedPrecondition,
+        _ => {}
+    }
     CODES.iter().find(|(name, _)| *name == reason).map_or(Code::InvalidArgument, |(_, code)| *code)
 }
 

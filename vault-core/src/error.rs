@@ -280,6 +280,100 @@ impl CeremonyFault {
     }
 }
 
+/// Why an HSM did not give what opens the vault. [`HsmFault::reason`] is part of the API, the code part of
+/// journal and log; neither changes its meaning.
+#[derive(Clone, Copy, Debug, Eq, Error, Hash, PartialEq)]
+#[repr(u8)]
+pub enum HsmFault {
+    /// There is nobody to ask.
+    #[error("an HSM is needed, and none is configured")]
+    NotConfigured = 1,
+    /// The module is missing, is none, or does not start.
+    #[error("the PKCS#11 module cannot be used")]
+    Module = 2,
+    /// Not there, or not any more.
+    #[error("no token of the configured label and serial number is there")]
+    Away = 3,
+    /// Whichever were taken, it might be the wrong one.
+    #[error("more than one token fits what is configured: its serial number tells them apart")]
+    Ambiguous = 4,
+    /// Missing, of a length that no PIN has, or open to others.
+    #[error("the PIN cannot be read")]
+    PinFile = 5,
+    /// The token says so, and has counted it.
+    #[error("the PIN is wrong")]
+    WrongPin = 6,
+    /// The token counts wrong PINs and locks itself: this one is not tried without a person who wants it.
+    #[error("a wrong PIN was given before, and no PIN is tried again without being asked to")]
+    PinSpared = 7,
+    /// Another wrong one would lock the token, or has.
+    #[error("the token's PIN is locked, or has one try left, which is not for the vault to use up")]
+    PinLocked = 8,
+    /// Another token of the same name, or the key was deleted.
+    #[error("the token has no key of this vault, or more than one")]
+    NoKey = 9,
+    /// It has the name of this vault's key, and is another.
+    #[error("the token's key is not the one that the vault was sealed with")]
+    OtherKey = 10,
+    /// A key that can leave the token is nothing to rely on.
+    #[error("the token's key is not sensitive, or can be extracted")]
+    KeyExposed = 11,
+    /// Its mechanisms are not those that the vault needs, or do not do what they should.
+    #[error("the token cannot do what the vault asks of it")]
+    Unfit = 12,
+    /// Anything else, of which the module says no more than a number.
+    #[error("the HSM failed")]
+    Failed = 13,
+}
+
+impl HsmFault {
+    /// Every kind, by code.
+    pub const ALL: [Self; 13] = [
+        Self::NotConfigured,
+        Self::Module,
+        Self::Away,
+        Self::Ambiguous,
+        Self::PinFile,
+        Self::WrongPin,
+        Self::PinSpared,
+        Self::PinLocked,
+        Self::NoKey,
+        Self::OtherKey,
+        Self::KeyExposed,
+        Self::Unfit,
+        Self::Failed,
+    ];
+
+    /// The kind of a stored code.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|fault| *fault as u8 == code)
+    }
+
+    /// The stable reason, as it stands in `google.rpc.ErrorInfo.reason`.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::NotConfigured => "HSM_NOT_CONFIGURED",
+            Self::Module => "HSM_MODULE",
+            Self::Away => "HSM_AWAY",
+            Self::Ambiguous => "HSM_AMBIGUOUS",
+            Self::PinFile => "HSM_PIN_FILE",
+            Self::WrongPin => "HSM_WRONG_PIN",
+            Self::PinSpared => "HSM_PIN_SPARED",
+            Self::PinLocked => "HSM_PIN_LOCKED",
+            Self::NoKey => "HSM_NO_KEY",
+            Self::OtherKey => "HSM_OTHER_KEY",
+            Self::KeyExposed => "HSM_KEY_EXPOSED",
+            Self::Unfit => "HSM_UNFIT",
+            Self::Failed => "HSM_FAILED",
+        }
+    }
+
+    /// Whether it may be over by itself: only then is it worth trying again without a person.
+    pub const fn may_pass(self) -> bool {
+        matches!(self, Self::Module | Self::Away | Self::Failed)
+    }
+}
+
 /// Why the store could not answer.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum Unavailable {

@@ -188,12 +188,9 @@ impl Custody {
     pub fn facts(&self) -> Result<Facts, UnsealError> {
         let described = self.sealed.describe()?;
         let open = self.open();
-        let (shares_needed, custodians) = match &described.kind {
-            SealKind::Passphrase(_) => (0, Vec::new()),
-            SealKind::Shares(set) => {
-                (set.threshold(), set.custodians().map(|(_, name)| name.clone()).collect())
-            }
-        };
+        let (shares_needed, custodians) = described.kind.shares().map_or((0, Vec::new()), |set| {
+            (set.threshold(), set.custodians().map(|(_, name)| name.clone()).collect())
+        });
         Ok(Facts {
             standing: self.standing(),
             environment: described.environment.to_string(),
@@ -472,6 +469,12 @@ const fn seal_note(kind: &SealKind) -> &'static str {
         SealKind::Passphrase(_) => "one person who knows it opens the vault: not dual control",
         SealKind::Shares(_) => {
             "several custodians together open the vault, and none of them alone: dual control"
+        }
+        SealKind::Hsm(_) => {
+            "an HSM opens the vault for whoever has its PIN, and never gives out its key: not dual control"
+        }
+        SealKind::HsmAndShares(..) => {
+            "an HSM and several custodians together open the vault, and nobody else does: dual control"
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What was done and how it ended, as codes that never change their meaning.
 
-use crate::error::{CeremonyFault, Error, Exhausted, Invalid, State};
+use crate::error::{CeremonyFault, Error, Exhausted, HsmFault, Invalid, State};
 use crate::policy::Right;
 
 macro_rules! actions {
@@ -176,6 +176,8 @@ pub enum Outcome {
     Unsettled,
     /// A step of a ceremony did not fit, or its share.
     Ceremony(CeremonyFault),
+    /// The HSM did not give what opens the vault.
+    Hsm(HsmFault),
 }
 
 impl Outcome {
@@ -200,6 +202,7 @@ impl Outcome {
             Self::KeyringUnusable => "KEYRING_UNUSABLE",
             Self::Unsettled => "UNSETTLED",
             Self::Ceremony(fault) => fault.reason(),
+            Self::Hsm(fault) => fault.reason(),
         }
     }
 
@@ -231,7 +234,7 @@ impl Outcome {
     }
 
     /// The two bytes in the encoded entry: the code, and which rule of [`Invalid`] was broken, which
-    /// [`CeremonyFault`] it was, or 0.
+    /// [`CeremonyFault`] or [`HsmFault`] it was, or 0.
     pub const fn code(self) -> [u8; 2] {
         match self {
             Self::Done => [1, 0],
@@ -252,6 +255,7 @@ impl Outcome {
             Self::KeyringUnusable => [33, 0],
             Self::Unsettled => [34, 0],
             Self::Ceremony(fault) => [48, fault as u8],
+            Self::Hsm(fault) => [49, fault as u8],
         }
     }
 
@@ -279,6 +283,7 @@ impl Outcome {
             [33, 0] => Self::KeyringUnusable,
             [34, 0] => Self::Unsettled,
             [48, fault] => Self::Ceremony(CeremonyFault::from_code(fault)?),
+            [49, fault] => Self::Hsm(HsmFault::from_code(fault)?),
             _ => return None,
         })
     }

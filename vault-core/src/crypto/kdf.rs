@@ -17,11 +17,14 @@ pub enum Label {
     SealWrap,
     /// From the key a seal opens to: commits to that key before anything is decrypted with it.
     SealCommit,
+    /// From the two keys of a seal that asks for both: the key it opens to.
+    SealJoin,
 }
 
 impl Label {
     /// All labels.
-    pub const ALL: [Self; 4] = [Self::KeyringWrap, Self::AnchorMac, Self::SealWrap, Self::SealCommit];
+    pub const ALL: [Self; 5] =
+        [Self::KeyringWrap, Self::AnchorMac, Self::SealWrap, Self::SealCommit, Self::SealJoin];
 
     /// The label's bytes in the derivation; part of the on-disk formats.
     pub const fn as_bytes(self) -> &'static [u8] {
@@ -30,6 +33,7 @@ impl Label {
             Self::AnchorMac => b"vault/anchor-mac/1",
             Self::SealWrap => b"vault/seal-wrap/1",
             Self::SealCommit => b"vault/seal-commit/1",
+            Self::SealJoin => b"vault/seal-join/1",
         }
     }
 }
@@ -37,10 +41,24 @@ impl Label {
 /// Derives the subkey of `key` for one use: HKDF-SHA-256 with an empty salt and the info `label length (1
 /// byte) ‖ label ‖ info`, 32 bytes. `info` binds what the subkey belongs to, such as a vault id.
 pub fn subkey(key: &Key32, label: Label, info: &[u8]) -> Key32 {
+    derived(key.expose(), label, info)
+}
+
+/// The key that two keys make, neither of which says anything of it without the other: as [`subkey`], from
+/// one behind the other.
+pub fn joined(one: &Key32, other: &Key32, label: Label) -> Key32 {
+    let mut both = Zeroizing::new([0; 64]);
+    let (front, back) = both.split_at_mut(32);
+    front.copy_from_slice(one.expose());
+    back.copy_from_slice(other.expose());
+    derived(both.as_slice(), label, b"")
+}
+
+fn derived(secret: &[u8], label: Label, info: &[u8]) -> Key32 {
     let label = label.as_bytes();
     let mut out = Zeroizing::new([0; 32]);
     // One byte holds the length: the longest label is far shorter than 255 bytes (tested).
-    let derived = hkdf_sha256(&[], key.expose(), &[&[label.len() as u8], label, info], out.as_mut_slice());
+    let derived = hkdf_sha256(&[], secret, &[&[label.len() as u8], label, info], out.as_mut_slice());
     match derived {
         Ok(()) => Key32::from_bytes(out),
         Err(TooLong) => unreachable!("HKDF-SHA-256 gives up to 8,160 bytes"),
@@ -84,7 +102,7 @@ mod tests {
         assert_eq!(labels.len(), Label::ALL.len());
         assert!(Label::ALL.iter().all(|label| label.as_bytes().len() < 256));
         // `ALL` is complete: the last variant's number is its length.
-        assert_eq!(Label::SealCommit as usize + 1, Label::ALL.len());
+        assert_eq!(Label::SealJoin as usize + 1, Label::ALL.len());
     }
 
     #[test]
@@ -97,6 +115,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn both_keys_and_their_order_make_the_joined_one() {
+        let joined = |one, other| *joined(&key(one), &key(other), Label::SealJoin).expose();
+        let all: HashSet<_> = [(1, 2), (2, 1), (1, 1), (1, 3), (3, 2)].map(|(a, b)| joined(a, b)).into();
+        assert_eq!(all.len(), 5);
+        assert_eq!(joined(1, 2), joined(1, 2));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::crypto::kdf::Label;
 use crate::crypto::passphrase::PassphraseError;
 use crate::crypto::{Entropy, EntropyFault, Key32, NONCE_BYTES, RecordKey, sha256};
 use crate::data::{Environment, VaultId};
+use crate::error::HsmFault;
 use crate::limits::KEYRING_BYTES_MAX;
 
 const MAGIC: &[u8; 8] = b"vaultkr\n";
@@ -42,6 +43,9 @@ pub enum OpenError {
     /// The keyring is sealed in another way than it was to be opened.
     #[error("the keyring is sealed in another way: see its kind of seal")]
     OtherSeal,
+    /// The HSM did not give what opens the keyring.
+    #[error(transparent)]
+    Hsm(#[from] HsmFault),
     /// Neither copy is intact and authentic.
     #[error("both copies of the keyring are damaged")]
     Damaged,
@@ -92,6 +96,9 @@ pub enum SaveError {
     /// Not one custodian for each share.
     #[error("each share needs a custodian, and each custodian has one share")]
     Custodians,
+    /// The HSM took no part.
+    #[error(transparent)]
+    Hsm(#[from] HsmFault),
     /// No randomness.
     #[error(transparent)]
     Entropy(#[from] EntropyFault),
@@ -125,7 +132,7 @@ impl SealDescription {
     /// # Errors
     /// [`OpenError::Share`], or [`OpenError::OtherSeal`] where no shares are asked for.
     pub fn check_share(&self, share: &Share) -> Result<(), OpenError> {
-        let SealKind::Shares(set) = &self.kind else { return Err(OpenError::OtherSeal) };
+        let set = self.kind.shares().ok_or(OpenError::OtherSeal)?;
         let vault = VaultName { environment: self.environment.clone(), vault_id: self.vault_id };
         Ok(set.check(&vault, share)?)
     }
@@ -473,12 +480,13 @@ impl From<io::Error> for SaveError {
     }
 }
 
-/// What a key that the seal does not commit to means. Each share was committed to by itself: that all of them
-/// are right and give another key, no release ever wrote.
+/// What a key that the seal does not commit to means. Each share was committed to by itself, and what a
+/// device decrypts was bound to this vault and key: that all of them are right and give another key, no
+/// release ever wrote.
 const fn other_key(kind: &SealKind) -> OpenError {
     match kind {
         SealKind::Passphrase(_) => OpenError::WrongPassphrase,
-        SealKind::Shares(_) => OpenError::Damaged,
+        SealKind::Shares(_) | SealKind::Hsm(_) | SealKind::HsmAndShares(..) => OpenError::Damaged,
     }
 }
 
@@ -488,6 +496,7 @@ impl From<CredentialFault> for OpenError {
             CredentialFault::OtherKind => Self::OtherSeal,
             CredentialFault::Passphrase(error) => error.into(),
             CredentialFault::Share(fault) => Self::Share(fault),
+            CredentialFault::Hsm(fault) => Self::Hsm(fault),
         }
     }
 }
@@ -509,6 +518,7 @@ impl From<SealFault> for SaveError {
         match fault {
             SealFault::Passphrase(error) => Self::Passphrase(error),
             SealFault::Custodians => Self::Custodians,
+            SealFault::Hsm(fault) => Self::Hsm(fault),
             SealFault::Entropy(fault) => Self::Entropy(fault),
         }
     }

@@ -19,7 +19,7 @@ use crate::clock::Timestamp;
 use crate::crypto::codec::{Reader, put_short_text};
 use crate::crypto::{Entropy, EntropyFault, sha256};
 use crate::data::CallerText;
-use crate::error::CeremonyFault;
+use crate::error::{CeremonyFault, HsmFault};
 use crate::limits::{CALLER_TEXT_BYTES_MAX, NAME_BYTES_MAX, UNSEAL_JOURNAL_ENTRIES_MAX};
 
 const MAGIC: &[u8; 8] = b"vaultuj\n";
@@ -32,7 +32,9 @@ const STEP_BYTES: usize = 1 + CeremonyId::BYTES;
 const RECORD_BYTES: usize = 288;
 /// Bytes of identity, CA and reason together: what time, outcome, three lengths and count leave.
 const TEXT_BYTES_MAX: usize = STEP_AT - 8 - 1 - 3 - 4;
-/// Added to the code of a fault, to tell it from the other outcomes.
+/// Added to the code of an HSM's fault, to tell it from the other outcomes.
+const HSM: u8 = 32;
+/// Added to the code of a ceremony's fault.
 const FAULT: u8 = 64;
 const FILE_BYTES_MAX: usize = HEADER_BYTES + UNSEAL_JOURNAL_ENTRIES_MAX * RECORD_BYTES;
 
@@ -74,6 +76,8 @@ pub enum UnsealOutcome {
     Stopped,
     /// The vault sealed itself, its integrity in doubt.
     SelfSealed,
+    /// The HSM did not give what opens the vault.
+    Hsm(HsmFault),
     /// A step was refused.
     StepRefused(CeremonyFault),
 }
@@ -115,14 +119,16 @@ impl UnsealOutcome {
             Self::SealDenied => 13,
             Self::Stopped => 14,
             Self::SelfSealed => 15,
+            Self::Hsm(fault) => HSM + fault as u8,
             Self::StepRefused(fault) => FAULT + fault as u8,
         }
     }
 
     fn from_code(code: u8) -> Option<Self> {
-        match code.checked_sub(FAULT) {
-            Some(fault) => CeremonyFault::from_code(fault).map(Self::StepRefused),
-            None => Self::PLAIN.into_iter().find(|outcome| outcome.code() == code),
+        match code {
+            FAULT.. => CeremonyFault::from_code(code - FAULT).map(Self::StepRefused),
+            HSM.. => HsmFault::from_code(code - HSM).map(Self::Hsm),
+            _ => Self::PLAIN.into_iter().find(|outcome| outcome.code() == code),
         }
     }
 }
@@ -520,7 +526,8 @@ mod tests {
         let ceremony = CeremonyId([0x01, 0x23, 0x45, 0x67, 0x89, 0xab]);
         assert_eq!(ceremony.to_string(), "abcdefghijkl");
         let faults = CeremonyFault::ALL.map(UnsealOutcome::StepRefused);
-        let outcomes = UnsealOutcome::PLAIN.into_iter().chain(faults);
+        let hsm = HsmFault::ALL.map(UnsealOutcome::Hsm);
+        let outcomes = UnsealOutcome::PLAIN.into_iter().chain(hsm).chain(faults);
         // With the longest texts, which must not reach into the step.
         let (ca, reason) = ("office".to_owned(), CallerText::parse("case-1").ok());
         let attempts: Vec<_> = outcomes
@@ -535,9 +542,11 @@ mod tests {
             .collect();
         journal.append(&attempts, 0).unwrap();
         let codes: Vec<u8> = attempts.iter().map(|attempt| attempt.outcome.code()).collect();
-        assert_eq!(codes, (1..=15).chain(65..=75).collect::<Vec<_>>());
+        assert_eq!(codes, (1..=15).chain(33..=45).chain(65..=75).collect::<Vec<_>>());
         assert_eq!(journal.pending().unwrap().attempts, attempts);
-        assert_eq!(UnsealOutcome::from_code(0).or(UnsealOutcome::from_code(FAULT)), None);
+        for unknown in [0, 16, HSM, 46, FAULT, 76] {
+            assert_eq!(UnsealOutcome::from_code(unknown), None, "{unknown}");
+        }
     }
 
     #[test]

@@ -1,19 +1,22 @@
-//! How the root key is wrapped: by a passphrase, or by shares of custodians.
+//! How the root key is wrapped: by a passphrase, by shares of custodians, by an HSM, or by an HSM and shares.
 //!
 //! Whatever its kind, a seal comes to one *seal key*, which wraps the root key behind a commitment. The kinds
-//! differ in how that key is had: hashed from a passphrase, or put together from shares.
+//! differ in how that key is had: hashed from a passphrase, put together from shares, decrypted by an HSM, or
+//! joined of the last two.
 
 use zeroize::Zeroizing;
 
+use super::hsm::{Hsm, HsmKey, HsmKeyId, HsmSlot};
 use super::root::RootKey;
 use super::share::{Deal, Share};
 use super::share_set::{ShareFault, ShareSet};
 use crate::crypto::codec::{Reader, put_short_text};
 use crate::crypto::commitment::{COMMITMENT_BYTES, commit, is_committed};
-use crate::crypto::kdf::{Label, subkey};
+use crate::crypto::kdf::{Label, joined, subkey};
 use crate::crypto::passphrase::{self, Params, PassphraseError, SALT_BYTES};
 use crate::crypto::{Entropy, EntropyFault, Key32, NONCE_BYTES, RecordKey, TAG_BYTES};
 use crate::data::{Environment, PrincipalId, VaultId};
+use crate::error::HsmFault;
 
 /// First bytes of everything a seal binds.
 const FORMAT: &[u8] = b"vault/seal/1";
@@ -36,6 +39,17 @@ pub enum Seal<'a> {
         /// Whose each share is, in their order.
         custodians: &'a [PrincipalId],
     },
+    /// Opened by whoever may use this key of the device: nobody has the key itself.
+    Hsm(HsmKey<'a>),
+    /// Opened by the device and the custodians together, by neither without the other.
+    HsmAndShares {
+        /// The key in the device.
+        key: HsmKey<'a>,
+        /// As in [`Seal::Shares`].
+        deal: &'a Deal,
+        /// As in [`Seal::Shares`].
+        custodians: &'a [PrincipalId],
+    },
 }
 
 /// What a sealed vault is to be opened with.
@@ -45,6 +59,10 @@ pub enum Credential<'a> {
     Passphrase(&'a [u8]),
     /// Shares of custodians, in any order.
     Shares(&'a [Share]),
+    /// The device.
+    Hsm(&'a dyn Hsm),
+    /// The device, and shares of custodians in any order.
+    HsmAndShares(&'a dyn Hsm, &'a [Share]),
 }
 
 /// The kind of a seal, readable without opening it.
@@ -54,20 +72,44 @@ pub enum SealKind {
     Passphrase(Params),
     /// Shares of custodians.
     Shares(ShareSet),
+    /// A key in an HSM.
+    Hsm(HsmKeyId),
+    /// A key in an HSM, and shares of custodians.
+    HsmAndShares(HsmKeyId, ShareSet),
 }
 
 impl SealKind {
+    /// The shares that are needed, whatever else is.
+    pub const fn shares(&self) -> Option<&ShareSet> {
+        match self {
+            Self::Shares(set) | Self::HsmAndShares(_, set) => Some(set),
+            Self::Passphrase(_) | Self::Hsm(_) => None,
+        }
+    }
+
+    /// The key in an HSM that is needed, whatever else is.
+    pub const fn hsm_key(&self) -> Option<HsmKeyId> {
+        match self {
+            Self::Hsm(key) | Self::HsmAndShares(key, _) => Some(*key),
+            Self::Passphrase(_) | Self::Shares(_) => None,
+        }
+    }
+
     /// A word for it.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Passphrase(_) => "passphrase",
             Self::Shares(_) => "shares",
+            Self::Hsm(_) => "hsm",
+            Self::HsmAndShares(..) => "hsm+shares",
         }
     }
 }
 
 const PASSPHRASE: u8 = 1;
 const SHARES: u8 = 2;
+const HSM: u8 = 3;
+const HSM_AND_SHARES: u8 = 4;
 
 /// The vault that a seal belongs to.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -91,11 +133,13 @@ impl VaultName {
     }
 }
 
-/// How the seal key is had, as it is stored: everything but the passphrase or the shares.
+/// How the seal key is had, as it is stored: everything but the passphrase, the shares or the device.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Slot {
     Passphrase { params: Params, salt: [u8; SALT_BYTES] },
     Shares(ShareSet),
+    Hsm(HsmSlot),
+    HsmAndShares(HsmSlot, ShareSet),
 }
 
 impl Slot {
@@ -112,6 +156,15 @@ impl Slot {
                 out.push(SHARES);
                 set.put(out);
             }
+            Self::Hsm(hsm) => {
+                out.push(HSM);
+                hsm.put(out);
+            }
+            Self::HsmAndShares(hsm, set) => {
+                out.push(HSM_AND_SHARES);
+                hsm.put(out);
+                set.put(out);
+            }
         }
     }
 
@@ -123,6 +176,8 @@ impl Slot {
                 Some(Self::Passphrase { params, salt: reader.array()? })
             }
             SHARES => ShareSet::read(reader).map(Self::Shares),
+            HSM => HsmSlot::read(reader).map(Self::Hsm),
+            HSM_AND_SHARES => Some(Self::HsmAndShares(HsmSlot::read(reader)?, ShareSet::read(reader)?)),
             _ => None,
         }
     }
@@ -153,6 +208,7 @@ pub(super) enum CredentialFault {
     OtherKind,
     Passphrase(PassphraseError),
     Share(ShareFault),
+    Hsm(HsmFault),
 }
 
 impl SealedRoot {
@@ -174,7 +230,25 @@ impl SealedRoot {
                 let set = ShareSet::of(vault, deal, custodians).ok_or(SealFault::Custodians)?;
                 Ok(Self::wrap(root, vault, &deal.key, Slot::Shares(set), entropy)?)
             }
+            Seal::Hsm(key) => {
+                let (slot, secret) = HsmSlot::make(vault, key, entropy)?;
+                let sealed = Self::wrap(root, vault, &secret, Slot::Hsm(slot.clone()), entropy)?;
+                sealed.tried(vault, &slot.open(vault, key.hsm)?)
+            }
+            Seal::HsmAndShares { key, deal, custodians } => {
+                let set = ShareSet::of(vault, deal, custodians).ok_or(SealFault::Custodians)?;
+                let (slot, secret) = HsmSlot::make(vault, key, entropy)?;
+                let kept = Slot::HsmAndShares(slot.clone(), set);
+                let sealed = Self::wrap(root, vault, &of_both(&secret, &deal.key), kept, entropy)?;
+                sealed.tried(vault, &of_both(&slot.open(vault, key.hsm)?, &deal.key))
+            }
         }
+    }
+
+    /// Itself, if a device gives back what it was given: some take no vector but their own, or bind nothing.
+    fn tried(self, vault: &VaultName, seal_key: &Key32) -> Result<Self, SealFault> {
+        self.unwrap(vault, seal_key).map_err(|_| SealFault::Hsm(HsmFault::Unfit))?;
+        Ok(self)
     }
 
     /// Wraps under a key that is there already.
@@ -215,6 +289,8 @@ impl SealedRoot {
         match &self.slot {
             Slot::Passphrase { params, .. } => SealKind::Passphrase(*params),
             Slot::Shares(set) => SealKind::Shares(set.clone()),
+            Slot::Hsm(hsm) => SealKind::Hsm(hsm.key()),
+            Slot::HsmAndShares(hsm, set) => SealKind::HsmAndShares(hsm.key(), set.clone()),
         }
     }
 
@@ -230,6 +306,13 @@ impl SealedRoot {
             }
             (Slot::Shares(set), Credential::Shares(shares)) => {
                 set.combine(vault, shares).map_err(CredentialFault::Share)
+            }
+            (Slot::Hsm(slot), Credential::Hsm(hsm)) => slot.open(vault, hsm).map_err(CredentialFault::Hsm),
+            (Slot::HsmAndShares(slot, set), Credential::HsmAndShares(hsm, shares)) => {
+                // First the shares: too few of them are no reason to log in to a device.
+                let of_shares = set.combine(vault, shares).map_err(CredentialFault::Share)?;
+                let of_device = slot.open(vault, hsm).map_err(CredentialFault::Hsm)?;
+                Ok(of_both(&of_device, &of_shares))
             }
             _ => Err(CredentialFault::OtherKind),
         }
@@ -279,7 +362,14 @@ pub(super) enum SealFault {
     Passphrase(PassphraseError),
     /// Not one custodian for each share.
     Custodians,
+    Hsm(HsmFault),
     Entropy(EntropyFault),
+}
+
+impl From<HsmFault> for SealFault {
+    fn from(fault: HsmFault) -> Self {
+        Self::Hsm(fault)
+    }
 }
 
 impl From<PassphraseError> for SealFault {
@@ -294,6 +384,11 @@ impl From<EntropyFault> for SealFault {
     }
 }
 
+/// The seal key where the device and the shares each give one half.
+fn of_both(of_device: &Key32, of_shares: &Key32) -> Key32 {
+    joined(of_device, of_shares, Label::SealJoin)
+}
+
 fn wrapping_key(seal_key: &Key32) -> RecordKey {
     RecordKey::new(&subkey(seal_key, Label::SealWrap, b""))
 }
@@ -303,6 +398,8 @@ mod tests {
     use super::*;
     use crate::crypto::SeededEntropy;
     use crate::crypto::aead::collision;
+    use crate::keys::file::OpenError;
+    use crate::keys::hsm::double::Device;
 
     fn key(byte: u8) -> Key32 {
         Key32::from_bytes(Zeroizing::new([byte; 32]))
@@ -452,6 +549,103 @@ mod tests {
             let opened = read.key_from(&vault(), Credential::Shares(&given));
             let opened = opened.ok().and_then(|seal_key| read.unwrap(&vault(), &seal_key).ok());
             assert!(opened.is_none(), "bit {bit}");
+        }
+    }
+
+    fn made(seal: Seal<'_>) -> Result<SealedRoot, SealFault> {
+        SealedRoot::make(&RootKey::from_key(key(1)), &vault(), seal, &mut SeededEntropy::new(1))
+    }
+
+    /// What a credential opens the seal to, as a file would have it.
+    fn opened(sealed: &SealedRoot, vault: &VaultName, given: Credential<'_>) -> Result<[u8; 32], OpenError> {
+        let seal_key = sealed.key_from(vault, given)?;
+        sealed.unwrap(vault, &seal_key).map(|root| *root.key().expose()).map_err(|_| OpenError::Damaged)
+    }
+
+    /// By the device with this key, and two of three shares.
+    fn combined(device: &Device) -> (Deal, SealedRoot) {
+        let deal = Deal::draw(&vault().environment, 2, 3, &mut SeededEntropy::new(2)).unwrap();
+        let custodians = custodians(&["ann", "bob", "cyd"]);
+        let sealed = made(Seal::HsmAndShares { key: device.key(), deal: &deal, custodians: &custodians });
+        (deal, sealed.unwrap())
+    }
+
+    #[test]
+    fn only_the_device_with_the_key_opens_its_seal_and_says_what_is_wrong() {
+        let device = Device::with_key(9);
+        let sealed = made(Seal::Hsm(device.key())).unwrap();
+        assert_eq!(opened(&sealed, &vault(), Credential::Hsm(&device)), Ok([1; 32]));
+        let other = Device::with_key(8);
+        let refused = |fault| Err(OpenError::Hsm(fault));
+        assert_eq!(opened(&sealed, &vault(), Credential::Hsm(&other)), refused(HsmFault::OtherKey));
+        let renamed = VaultName { vault_id: VaultId::from_bytes([4; 16]), ..vault() };
+        assert_eq!(opened(&sealed, &renamed, Credential::Hsm(&device)), refused(HsmFault::OtherKey));
+        let away = Device { fault: Some(HsmFault::Away), ..Device::with_key(9) };
+        assert_eq!(opened(&sealed, &vault(), Credential::Hsm(&away)), refused(HsmFault::Away));
+        let mistaken = Device { off_by: 1, ..Device::with_key(9) };
+        assert_eq!(opened(&sealed, &vault(), Credential::Hsm(&mistaken)), Err(OpenError::Damaged));
+    }
+
+    #[test]
+    fn a_seal_of_device_and_shares_opens_to_both_and_to_neither_alone() {
+        let device = Device::with_key(9);
+        let (deal, sealed) = combined(&device);
+        let (two, one) = (shares(&deal, &[3, 1]), shares(&deal, &[2]));
+        assert_eq!(opened(&sealed, &vault(), Credential::HsmAndShares(&device, &two)), Ok([1; 32]));
+        let asked = device.asked.get();
+        let too_few = opened(&sealed, &vault(), Credential::HsmAndShares(&device, &one));
+        assert_eq!(too_few, Err(OpenError::Share(ShareFault::TooFew { given: 1, needed: 2 })));
+        assert_eq!(device.asked.get(), asked, "a PIN is not given for nothing");
+        for half in [Credential::Hsm(&device), Credential::Shares(&two)] {
+            assert_eq!(opened(&sealed, &vault(), half), Err(OpenError::OtherSeal));
+        }
+        let other = Device::with_key(8);
+        let foreign = opened(&sealed, &vault(), Credential::HsmAndShares(&other, &two));
+        assert_eq!(foreign, Err(OpenError::Hsm(HsmFault::OtherKey)));
+        // Nor is the key of the shares the seal's by itself.
+        assert_eq!(sealed.unwrap(&vault(), &deal.key).err(), Some(UnsealFault::OtherKey));
+    }
+
+    #[test]
+    fn a_seal_with_a_device_is_read_as_written_and_every_flipped_bit_of_it_refused() {
+        let device = Device::with_key(9);
+        let (deal, both) = combined(&device);
+        let given = shares(&deal, &[1, 3]);
+        let alone = made(Seal::Hsm(device.key())).unwrap();
+        let kinds = [(alone, Credential::Hsm(&device)), (both, Credential::HsmAndShares(&device, &given))];
+        for (sealed, given) in kinds {
+            let mut bytes = Vec::new();
+            sealed.encode_into(&mut bytes);
+            assert_eq!(SealedRoot::read(&mut Reader::new(&bytes)), Some(sealed));
+            for bit in 0..bytes.len() * 8 {
+                let mut flipped = bytes.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                let Some(read) = SealedRoot::read(&mut Reader::new(&flipped)) else { continue };
+                assert!(opened(&read, &vault(), given).is_err(), "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_device_is_tried_before_a_seal_relies_on_it() {
+        let chooses = Device { own_iv: Some([7; 12]), ..Device::with_key(9) };
+        let sealed = made(Seal::Hsm(chooses.key())).unwrap();
+        assert_eq!(opened(&sealed, &vault(), Credential::Hsm(&chooses)), Ok([1; 32]));
+        let mistaken = Device { off_by: 1, ..Device::with_key(9) };
+        assert_eq!(made(Seal::Hsm(mistaken.key())), Err(SealFault::Hsm(HsmFault::Unfit)));
+        let away = Device { fault: Some(HsmFault::Away), ..Device::with_key(9) };
+        assert_eq!(made(Seal::Hsm(away.key())), Err(SealFault::Hsm(HsmFault::Away)));
+    }
+
+    #[test]
+    fn what_seals_with_a_device_store_is_the_documented() {
+        let device = Device::with_key(9);
+        let (_, both) = combined(&device);
+        for sealed in [made(Seal::Hsm(device.key())).unwrap(), both] {
+            let mut slot = Vec::new();
+            sealed.slot.put(&mut slot);
+            crate::data::documents::shows("keyring.md", &slot);
+            crate::data::documents::shows("keyring.md", &sealed.commitment);
         }
     }
 

@@ -229,6 +229,7 @@ fn entry(policy: &Policy, attempt: &UnsealAttempt) -> Entry {
         UnsealOutcome::Denied => (Action::UnsealRefused, Recorded::Denied),
         UnsealOutcome::Refused => (Action::UnsealRefused, Recorded::KeyringUnusable),
         UnsealOutcome::StepRefused(fault) => (Action::UnsealRefused, Recorded::Ceremony(fault)),
+        UnsealOutcome::Hsm(fault) => (Action::UnsealRefused, Recorded::Hsm(fault)),
         UnsealOutcome::UnsealBegun => (Action::UnsealRefused, Recorded::Unsettled),
         UnsealOutcome::SealDenied => (Action::Seal, Recorded::Denied),
         done => (done_as(done), Recorded::Done),
@@ -261,6 +262,7 @@ const fn done_as(outcome: UnsealOutcome) -> Action {
         | UnsealOutcome::Refused
         | UnsealOutcome::UnsealBegun
         | UnsealOutcome::SealDenied
+        | UnsealOutcome::Hsm(_)
         | UnsealOutcome::StepRefused(_) => Action::UnsealRefused,
     }
 }

@@ -8,7 +8,7 @@
 use crate::clock::Timestamp;
 use crate::data::PrincipalId;
 use crate::error::CeremonyFault;
-use crate::keys::{CeremonyId, CeremonyStep, OpenError, SealDescription, SealKind, Share};
+use crate::keys::{CeremonyId, CeremonyStep, OpenError, SealDescription, Share};
 use crate::limits::CEREMONY_SECONDS;
 use crate::policy::Identity;
 
@@ -70,7 +70,7 @@ impl Ceremony {
         by: PrincipalId,
         now: Timestamp,
     ) -> Result<Self, CeremonyFault> {
-        let SealKind::Shares(set) = &seal.kind else { return Err(CeremonyFault::OtherSeal) };
+        let set = seal.kind.shares().ok_or(CeremonyFault::OtherSeal)?;
         let ends_at = now.plus_seconds(CEREMONY_SECONDS);
         Ok(Self { id, begun_by: by, ends_at, needed: set.threshold(), given: Vec::new() })
     }
@@ -140,7 +140,7 @@ mod tests {
     use crate::crypto::SeededEntropy;
     use crate::crypto::passphrase::Params;
     use crate::data::{Environment, VaultId};
-    use crate::keys::{Deal, Keyring, KeyringFolder, RootKey, Seal};
+    use crate::keys::{Deal, Keyring, KeyringFolder, RootKey, Seal, SealKind};
 
     const NOW: Timestamp = Timestamp::from_seconds(1_700_000_000);
 

@@ -9,7 +9,7 @@ use crate::audit::{self, Action, Actor, Entry, Extension, LogFault, LogWriter, O
 use crate::clock::Timestamp;
 use crate::crypto::Entropy;
 use crate::data::Environment;
-use crate::error::{CeremonyFault, Error};
+use crate::error::{CeremonyFault, Error, HsmFault};
 use crate::keys::{
     AnchorError, AnchorFile, AnchorState, CeremonyStep, Credential, JournalError, Keyring, KeyringFolder,
     OpenError, RootKey, SaveError, Seal, SealDescription, ShareFault, UnsealAttempt, UnsealJournal,
@@ -61,6 +61,9 @@ pub enum UnsealError {
     /// Something is wrong with a share, or there are too few.
     #[error(transparent)]
     Share(#[from] ShareFault),
+    /// The HSM did not give what opens the vault.
+    #[error(transparent)]
+    Hsm(#[from] HsmFault),
     /// The keyring is sealed in another way than it was to be opened.
     #[error("the vault is sealed in another way: its status says how")]
     OtherSeal,
@@ -427,6 +430,7 @@ pub(super) fn outcome_of(error: &UnsealError) -> UnsealOutcome {
         UnsealError::WrongPassphrase => UnsealOutcome::WrongPassphrase,
         UnsealError::OtherSeal => UnsealOutcome::StepRefused(CeremonyFault::OtherSeal),
         UnsealError::Share(fault) => UnsealOutcome::StepRefused((*fault).into()),
+        UnsealError::Hsm(fault) => UnsealOutcome::Hsm(*fault),
         _ => UnsealOutcome::Refused,
     }
 }
@@ -435,6 +439,7 @@ fn keyring_error(error: OpenError) -> UnsealError {
     match error {
         OpenError::WrongPassphrase => UnsealError::WrongPassphrase,
         OpenError::Share(fault) => UnsealError::Share(fault),
+        OpenError::Hsm(fault) => UnsealError::Hsm(fault),
         OpenError::OtherSeal => UnsealError::OtherSeal,
         other => UnsealError::Keyring(other.to_string()),
     }

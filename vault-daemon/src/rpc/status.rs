@@ -30,6 +30,7 @@ pub const DOMAIN: &str = "vault.v1";
 /// How long a caller should wait before it asks again, where waiting helps and no window says better.
 const RETRY_AFTER_BUSY: Duration = Duration::from_millis(100);
 const RETRY_AFTER_STORE: Duration = Duration::from_secs(1);
+const RETRY_AFTER_HSM: Duration = Duration::from_secs(5);
 
 /// The gRPC code of an error.
 pub const fn code(error: &Error) -> Code {
@@ -93,8 +94,10 @@ pub fn stays_sealed(error: &UnsealError) -> Status {
     }
     let (code, reason) = why_sealed(error);
     let mut details = ErrorDetails::with_error_info(reason, DOMAIN, HashMap::new());
-    if matches!(error, UnsealError::Store(_)) {
-        details.set_retry_info(Some(RETRY_AFTER_STORE));
+    match error {
+        UnsealError::Store(_) => _ = details.set_retry_info(Some(RETRY_AFTER_STORE)),
+        UnsealError::Hsm(fault) if fault.may_pass() => _ = details.set_retry_info(Some(RETRY_AFTER_HSM)),
+        _ => {}
     }
     Status::with_error_details(code, error.to_string(), details)
 }
@@ -105,6 +108,8 @@ fn why_sealed(error: &UnsealError) -> (Code, &'static str) {
         UnsealError::WrongPassphrase => (Code::PermissionDenied, "WRONG_PASSPHRASE"),
         UnsealError::Share(fault) => of_ceremony((*fault).into()),
         UnsealError::OtherSeal => of_ceremony(CeremonyFault::OtherSeal),
+        UnsealError::Hsm(fault) if fault.may_pass() => (Code::Unavailable, fault.reason()),
+        UnsealError::Hsm(fault) => (Code::FailedPrecondition, fault.reason()),
         UnsealError::Keyring(_) => (Code::FailedPrecondition, "KEYRING_UNUSABLE"),
         UnsealError::OldKeyring { .. } => (Code::FailedPrecondition, "KEYRING_OLD"),
         UnsealError::Anchor(_) => (Code::FailedPrecondition, "ANCHOR_UNUSABLE"),

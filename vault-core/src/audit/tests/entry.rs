@@ -8,7 +8,7 @@ use super::super::{Action, Actor, Entry, LogFault, Outcome, leaf_hash};
 use super::{bare_entry, full_entry};
 use crate::clock::Timestamp;
 use crate::data::{CallerText, Class, PrincipalId, PurposeId, RecipientId, TenantId, Token};
-use crate::error::{CeremonyFault, Error, Exhausted, Invalid, State, Unavailable};
+use crate::error::{CeremonyFault, Error, Exhausted, HsmFault, Invalid, State, Unavailable};
 
 const NAME: &str = "[a-z0-9][a-z0-9-]{0,31}";
 const TEXT: &str = "[A-Za-z._:/-]{1,64}";
@@ -212,7 +212,7 @@ fn codes_of_actions_never_change() {
 fn codes_of_outcomes_never_change() {
     let outcomes: Vec<_> = all_outcomes()
         .into_iter()
-        .filter(|outcome| !matches!(outcome, Outcome::Invalid(_) | Outcome::Ceremony(_)))
+        .filter(|outcome| !matches!(outcome, Outcome::Invalid(_) | Outcome::Ceremony(_) | Outcome::Hsm(_)))
         .map(|outcome| (outcome.code()[0], outcome.reason()))
         .collect();
     assert_eq!(
@@ -240,6 +240,8 @@ fn codes_of_outcomes_never_change() {
     assert_eq!(Outcome::Invalid(Invalid::PassphraseLength).code(), [19, 19]);
     let ceremonies: Vec<_> = CeremonyFault::ALL.map(|fault| Outcome::Ceremony(fault).code()).to_vec();
     assert_eq!(ceremonies, (1..=11).map(|fault| [48, fault]).collect::<Vec<_>>());
+    let hsm: Vec<_> = HsmFault::ALL.map(|fault| Outcome::Hsm(fault).code()).to_vec();
+    assert_eq!(hsm, (1..=13).map(|fault| [49, fault]).collect::<Vec<_>>());
 }
 
 #[test]
