@@ -103,7 +103,7 @@ fn debug_prints_no_plaintext() {
     assert_eq!(format!("{request:?}"), "TokenizeRequest");
     assert_eq!(format!("{:?}", request.value), "Some(Value)");
     assert_eq!(format!("{:?}", request.value.as_ref().unwrap().kind), "Some(Value.kind)");
-    let unseal = v1::UnsealRequest { passphrase: b"correct horse battery staple".to_vec() };
+    let unseal = v1::UnsealRequest { passphrase: b"correct horse battery staple".to_vec(), hsm: false };
     assert_eq!(format!("{:?}", tonic::Request::new(unseal).get_ref()), "UnsealRequest");
 }
 

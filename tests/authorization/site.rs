@@ -109,7 +109,7 @@ impl Site {
     }
 
     pub(crate) fn unseal_request(&self) -> UnsealRequest {
-        UnsealRequest { passphrase: self.passphrase.clone() }
+        UnsealRequest { passphrase: self.passphrase.clone(), hsm: false }
     }
 
     pub(crate) async fn unseal(&self) {

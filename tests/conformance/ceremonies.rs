@@ -16,8 +16,9 @@ use crate::site::{CUSTODIANS, PASSPHRASE, Site, actor};
 use crate::{check, requests};
 
 /// Every RPC and reason that the tests below trigger.
-pub(crate) const REASONS: [(&str, &str); 12] = [
+pub(crate) const REASONS: [(&str, &str); 13] = [
     ("Unseal", "OTHER_SEAL"),
+    ("Unseal", "PASSPHRASE_LENGTH"),
     ("BeginCeremony", "CEREMONY_OPEN"),
     ("BeginCeremony", "OTHER_SEAL"),
     ("SubmitShare", "NO_CEREMONY"),
@@ -234,4 +235,18 @@ async fn a_passphrase_is_not_gathered_in_a_ceremony() {
     let answered = begin(&site, "custodian").await;
     assert_eq!(answered.as_ref().map_err(Status::code).err(), Some(Code::FailedPrecondition));
     refused(answered, "OTHER_SEAL", "");
+}
+
+#[tokio::test]
+async fn no_hsm_opens_what_a_passphrase_seals_and_none_is_asked_with_one() {
+    let site = Site::start().await;
+    site.seal().await;
+    for (passphrase, reason) in [("", "OTHER_SEAL"), (PASSPHRASE, "PASSPHRASE_LENGTH")] {
+        let asked = wire::UnsealRequest { passphrase: passphrase.as_bytes().to_vec(), hsm: true };
+        let answered = client(&site, "custodian").unseal(asked).await;
+        let answered = Refused::from(&answered.unwrap_err());
+        assert_eq!(answered.reason.as_deref(), Some(reason));
+        assert_eq!(answered.code, check::code_of(reason));
+    }
+    site.unseal().await;
 }

@@ -32,7 +32,7 @@ const OUT_OF_REACH: [(&str, &str); 4] = [
 ];
 
 /// What a field of a request can be refused for. A field that is not here has no cases.
-const FIELDS: [(&str, &[&str]); 27] = [
+const FIELDS: [(&str, &[&str]); 28] = [
     ("value", &["FIELD_MISSING"]),
     ("card", &[]),
     ("ssn", &[]),
@@ -53,6 +53,7 @@ const FIELDS: [(&str, &[&str]); 27] = [
     ("items", &["BATCH_EMPTY", "BATCH_TOO_LARGE"]),
     ("leaf_hash", &["LEAF_HASH_MISMATCH"]),
     ("passphrase", &["PASSPHRASE_LENGTH", "WRONG_PASSPHRASE"]),
+    ("hsm", &["OTHER_SEAL", "PASSPHRASE_LENGTH"]),
     ("ceremony", &["NO_CEREMONY"]),
     (
         "share",

@@ -48,7 +48,7 @@ pub(crate) fn seal(reason: &str) -> Ask {
 }
 
 pub(crate) fn unseal(passphrase: &str) -> Ask {
-    Ask::Unseal(wire::UnsealRequest { passphrase: passphrase.as_bytes().to_vec() })
+    Ask::Unseal(wire::UnsealRequest { passphrase: passphrase.as_bytes().to_vec(), hsm: false })
 }
 
 pub(crate) fn share(ceremony: &str, share: &str) -> Ask {

@@ -94,7 +94,7 @@ pub(crate) fn sound_calls(token: &str) -> Vec<Call> {
         (
             "custodian",
             "/vault.v1.Custody/Unseal",
-            v1::UnsealRequest { passphrase: vec![b'x'; 15] }.encode_to_vec(),
+            v1::UnsealRequest { passphrase: vec![b'x'; 15], hsm: false }.encode_to_vec(),
         ),
     ]
 }

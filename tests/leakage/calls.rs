@@ -326,7 +326,7 @@ async fn be_refused_elsewhere(clients: &Clients, number: &str, heard: &mut Heard
     let page = ListKeysRequest { page_token: format!("{number}-"), ..ListKeysRequest::default() };
     heard.refused("keys list_keys", keys.list_keys(page).await);
     let passphrase = number.as_bytes().to_vec();
-    heard.refused("custody unseal", custody.unseal(UnsealRequest { passphrase }).await);
+    heard.refused("custody unseal", custody.unseal(UnsealRequest { passphrase, hsm: false }).await);
     let mut audit = AuditClient::new(clients.auditor.clone());
     let request = ProveInclusionRequest { index: 0, leaf_hash: number.as_bytes().repeat(2) };
     heard.refused("audit prove_inclusion", audit.prove_inclusion(request).await);

@@ -23,6 +23,7 @@ use vault_core::vault::{Closing, Vault};
 use vault_daemon::clock::SystemClock;
 use vault_daemon::config::Config;
 use vault_daemon::file::read_secret;
+use vault_daemon::hsm::{Token, Use};
 use vault_guard::{KeyMemory, harden, key_memory};
 use zeroize::Zeroizing;
 
@@ -45,7 +46,7 @@ enum Command {
     Init(vault::Init),
     /// Serve, until SIGTERM. SIGHUP reads policy and certificates again.
     Serve(WithConfig),
-    /// Seal the vault anew, with the daemon stopped: another passphrase, another set of shares.
+    /// Seal the vault anew, with the daemon stopped: another passphrase, another set of shares, an HSM.
     Reseal(vault::Reseal),
     /// Bring the schema of a PostgreSQL store to the version of this program, as its owner.
     Migrate(migrate::Options),
@@ -87,6 +88,8 @@ struct WithCredential {
 enum Given {
     Passphrase(Passphrase),
     Shares(Vec<Share>),
+    Hsm(Use),
+    HsmAndShares(Use, Vec<Share>),
 }
 
 impl Given {
@@ -94,8 +97,16 @@ impl Given {
         match self {
             Self::Passphrase(passphrase) => Credential::Passphrase(passphrase),
             Self::Shares(shares) => Credential::Shares(shares),
+            Self::Hsm(hsm) => Credential::Hsm(hsm),
+            Self::HsmAndShares(hsm, shares) => Credential::HsmAndShares(hsm, shares),
         }
     }
+}
+
+/// The token of the configuration.
+fn hsm(config: &Config) -> Result<Use, Box<dyn Error>> {
+    let named = config.seal.hsm.clone();
+    Ok(Token::new(named.ok_or("seal.hsm: an HSM is needed, and the configuration names none")?).asked_for())
 }
 
 /// Runs the command that was asked for.
@@ -166,7 +177,12 @@ impl WithCredential {
         // Where there is no readable keyring, opening it will say so.
         let given = match described.map(|described| described.kind) {
             Ok(SealKind::Shares(set)) => Given::Shares(self.shares(&set)?),
+            Ok(SealKind::HsmAndShares(_, set)) => Given::HsmAndShares(hsm(&config)?, self.shares(&set)?),
             _ if !self.share_file.is_empty() => return Err("no shares open this vault".into()),
+            Ok(SealKind::Hsm(_)) if self.passphrase_file.is_some() => {
+                return Err("an HSM opens this vault, no passphrase does".into());
+            }
+            Ok(SealKind::Hsm(_)) => Given::Hsm(hsm(&config)?),
             _ => Given::Passphrase(passphrase(&config, self.passphrase_file.as_ref())?),
         };
         Ok((config, given))

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use self::file::StoreFile;
 use crate::file::{only_owner_writes, read, read_secret, strip_line_end};
-use crate::limits::CONFIG_BYTES_MAX;
+use crate::limits::{CONFIG_BYTES_MAX, HSM_PIN_BYTES_MAX, HSM_PIN_BYTES_MIN};
 use crate::store::postgres::PostgresOptions;
 use crate::tls::TlsFiles;
 
@@ -137,6 +137,21 @@ pub struct ListenConfig {
 pub struct SealConfig {
     /// A file with the passphrase, which unseals at start; without it a custodian unseals.
     pub passphrase_file: Option<PathBuf>,
+    /// The token of a vault that an HSM seals, alone or together with custodians.
+    pub hsm: Option<HsmConfig>,
+}
+
+/// `[seal.hsm]`.
+#[derive(Clone, Debug)]
+pub struct HsmConfig {
+    /// The vendor's PKCS#11 module.
+    pub module: PathBuf,
+    /// The token's label, its serial number, or both.
+    pub token_label: Option<String>,
+    /// See there.
+    pub token_serial: Option<String>,
+    /// A file with the PIN of the token's user.
+    pub pin_file: PathBuf,
 }
 
 /// `[metrics] listen`: the only plaintext listener, so on this machine only.
@@ -278,6 +293,24 @@ fn trusted_text(path: &Path) -> Result<String, ConfigError> {
     Ok(text.to_owned())
 }
 
+impl HsmConfig {
+    /// The PIN, without its line end.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the file cannot be read, is open to group or others, or holds no PIN of 4 to 255
+    /// bytes.
+    pub fn read_pin(&self) -> Result<Zeroizing<Vec<u8>>, ConfigError> {
+        let refuse = |problem: &str| ConfigError::new("seal.hsm.pin_file", problem);
+        let mut pin = read_secret(&self.pin_file, HSM_PIN_BYTES_MAX as u64 + 2)
+            .map_err(|error| refuse(&error.to_string()))?;
+        strip_line_end(&mut pin);
+        if !(HSM_PIN_BYTES_MIN..=HSM_PIN_BYTES_MAX).contains(&pin.len()) {
+            return Err(refuse("does not hold a PIN of 4 to 255 bytes"));
+        }
+        Ok(pin)
+    }
+}
+
 impl SealConfig {
     /// The passphrase that unseals at start, without its line end; `None` when a custodian unseals.
     ///
@@ -331,10 +364,29 @@ impl fmt::Display for ListenConfig {
 
 impl fmt::Display for SealConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.passphrase_file {
-            Some(file) => write!(f, "unseals itself with the passphrase in {}", file.display()),
-            None => f.write_str("starts sealed; a custodian unseals"),
+        match (&self.passphrase_file, &self.hsm) {
+            (Some(file), _) => write!(f, "unseals itself with the passphrase in {}", file.display()),
+            (None, Some(hsm)) => {
+                write!(
+                    f,
+                    "unseals itself where an HSM alone seals the vault: {hsm}; else a custodian unseals"
+                )
+            }
+            (None, None) => f.write_str("starts sealed; a custodian unseals"),
         }
+    }
+}
+
+impl fmt::Display for HsmConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("token")?;
+        if let Some(label) = &self.token_label {
+            write!(f, " {label}")?;
+        }
+        if let Some(serial) = &self.token_serial {
+            write!(f, " with serial number {serial}")?;
+        }
+        write!(f, " of {}, PIN from {}", self.module.display(), self.pin_file.display())
     }
 }
 

@@ -11,7 +11,7 @@ use vault_core::audit::VerifierKey;
 use vault_core::clock::{Clock, Timestamp};
 use vault_core::crypto::{EntropyFault, SystemEntropy};
 use vault_core::data::PrincipalId;
-use vault_core::error::{CeremonyFault, Error as CoreError, State, Unavailable};
+use vault_core::error::{CeremonyFault, Error as CoreError, HsmFault, State, Unavailable};
 use vault_core::keys::{CeremonyId, CeremonyStep, Credential, JournalError, SealKind, Share, UnsealOutcome};
 use vault_core::policy::{Ask, Identity, Policy, Right};
 use vault_core::store::Store;
@@ -20,10 +20,12 @@ use vault_core::vault::{
 };
 use vault_guard::wipe_stack;
 
+use crate::daemon::own_identity;
+use crate::hsm::{Token, Use};
 use crate::lane::Lane;
 
-/// After a wrong passphrase nobody's next attempt begins sooner.
-const PAUSE_AFTER_WRONG_PASSPHRASE: Duration = Duration::from_secs(1);
+/// After a wrong passphrase or PIN nobody's next attempt begins sooner.
+const PAUSE_AFTER_WRONG_SECRET: Duration = Duration::from_secs(1);
 /// How long sealing waits for calls that the lane already has.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Under which name the vault's own steps stand in the journal.
@@ -57,6 +59,8 @@ pub struct Facts {
     pub shares_needed: u8,
     /// Whose the shares are, by number.
     pub custodians: Vec<PrincipalId>,
+    /// Why a vault that should open itself does not.
+    pub sealed_because: Option<&'static str>,
     /// The ceremony that is open.
     pub ceremony: Option<CeremonyView>,
     /// Grows with every change of the keyring.
@@ -109,6 +113,10 @@ pub struct Custody {
     change: Mutex<()>,
     /// The ceremony that is open. Changed only under the lock of changes.
     ceremony: Mutex<Option<Ceremony>>,
+    hsm: Option<Arc<Token>>,
+    /// Whether the vault is to open itself if it can: until it was open for the first time.
+    opens_itself: AtomicBool,
+    sealed_because: Mutex<Option<&'static str>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -128,8 +136,16 @@ impl Custody {
             closing: AtomicBool::new(false),
             change: Mutex::new(()),
             ceremony: Mutex::new(None),
+            hsm: None,
+            opens_itself: AtomicBool::new(true),
+            sealed_because: Mutex::new(None),
             clock,
         }
+    }
+
+    /// The same, which can ask this token.
+    pub fn with_hsm(self, hsm: Option<Arc<Token>>) -> Self {
+        Self { hsm, ..self }
     }
 
     /// The time, as the whole daemon sees it.
@@ -199,6 +215,7 @@ impl Custody {
             seal_note: seal_note(&described.kind),
             shares_needed,
             custodians,
+            sealed_because: *self.sealed_because(),
             ceremony: self.ceremony().as_ref().map(Ceremony::view),
             keyring_generation: described.generation,
             log_origin: self.sealed.origin().as_str().to_owned(),
@@ -217,14 +234,53 @@ impl Custody {
     /// another, for nobody else.
     ///
     /// # Errors
-    /// [`UnsealRefused`]; after a wrong passphrase only after a pause of a second.
-    pub fn unseal(&self, passphrase: &[u8], who: &Identity) -> Result<(), UnsealRefused> {
+    /// [`UnsealRefused`]; after a wrong passphrase or PIN only after a pause of a second.
+    pub fn unseal(&self, given: Opens<'_>, who: &Identity) -> Result<(), UnsealRefused> {
         let _change = self.begin_change()?;
         self.decide_sealed(who)?;
         if self.open.load().is_some() {
             return Ok(());
         }
-        self.unseal_by(Credential::Passphrase(passphrase), who)
+        match given {
+            Opens::Passphrase(passphrase) => self.unseal_by(Credential::Passphrase(passphrase), who),
+            Opens::Hsm => self.unseal_by(Credential::Hsm(&self.asked_hsm(who)?), who),
+        }
+    }
+
+    /// Unseals in the daemon's own name where an HSM alone seals the vault, unless the vault was open
+    /// already: whoever sealed it then did not do so to have it opened again. Where the HSM is away, or
+    /// should not be given its PIN, no attempt is made and none is written down.
+    ///
+    /// # Errors
+    /// [`UnsealRefused`].
+    pub(crate) fn unseal_unasked(&self) -> Result<(), UnsealRefused> {
+        let _change = self.begin_change()?;
+        if !self.opens_itself.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let hsm = self.hsm.as_ref().ok_or(UnsealError::Hsm(HsmFault::NotConfigured))?.unasked();
+        hsm.look().map_err(UnsealError::Hsm)?;
+        self.unseal_by(Credential::Hsm(&hsm), &own_identity()?)
+    }
+
+    /// Remembers why the vault does not open itself; `true` if it is another reason than before.
+    pub(crate) fn stays_sealed_for(&self, reason: &'static str) -> bool {
+        self.sealed_because().replace(reason) != Some(reason)
+    }
+
+    fn sealed_because(&self) -> MutexGuard<'_, Option<&'static str>> {
+        self.sealed_because.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The token, for somebody who asks for it.
+    fn asked_hsm(&self, who: &Identity) -> Result<Use, UnsealRefused> {
+        match &self.hsm {
+            Some(token) => Ok(token.asked_for()),
+            None if self.sealed.describe()?.kind.hsm_key().is_none() => {
+                Err(self.refuse_step(CeremonyFault::OtherSeal, CeremonyStep::default(), who))
+            }
+            None => Err(self.refuse_for_hsm(HsmFault::NotConfigured, who)),
+        }
     }
 
     /// Unseals with what the seal asks for. The lock of changes is held.
@@ -240,8 +296,8 @@ impl Custody {
                 Ok(())
             }
             Err(error) => {
-                if matches!(error, UnsealError::WrongPassphrase) {
-                    sleep(PAUSE_AFTER_WRONG_PASSPHRASE);
+                if matches!(error, UnsealError::WrongPassphrase | UnsealError::Hsm(HsmFault::WrongPin)) {
+                    sleep(PAUSE_AFTER_WRONG_SECRET);
                 }
                 Err(error.into())
             }
@@ -268,13 +324,18 @@ impl Custody {
     /// [`UnsealRefused`]; [`CeremonyFault::AlreadyOpen`] to whoever comes second.
     pub fn begin_ceremony(&self, who: &Identity) -> Result<CeremonyView, UnsealRefused> {
         let (_change, by) = self.begin_step(who)?;
+        let described = self.sealed.describe()?;
+        if matches!(described.kind, SealKind::HsmAndShares(..)) && self.open.load().is_none() {
+            // Nobody should come for a ceremony that cannot end well.
+            self.asked_hsm(who)?.look().map_err(|fault| self.refuse_for_hsm(fault, who))?;
+        }
         let mut open = self.ceremony();
         let begun = match (self.open.load().is_some(), open.is_some()) {
             (true, _) => Err(CeremonyFault::Unsealed),
             (false, true) => Err(CeremonyFault::AlreadyOpen),
             (false, false) => {
                 let id = CeremonyId::draw(&mut SystemEntropy::new())?;
-                Ceremony::begin(&self.sealed.describe()?, id, by, self.now())
+                Ceremony::begin(&described, id, by, self.now())
             }
         };
         let begun = begun.map_err(|fault| self.refuse_step(fault, CeremonyStep::default(), who))?;
@@ -318,7 +379,11 @@ impl Custody {
         let Some(complete) = open.take_if(|open| open.is_complete()) else { return Ok((view, false)) };
         // Whoever asks for the status meanwhile does not wait for the unsealing.
         drop(open);
-        self.unseal_by(Credential::Shares(&complete.into_shares()), who)?;
+        let shares = complete.into_shares();
+        match described.kind.hsm_key() {
+            Some(_) => self.unseal_by(Credential::HsmAndShares(&self.asked_hsm(who)?, &shares), who)?,
+            None => self.unseal_by(Credential::Shares(&shares), who)?,
+        }
         Ok((view, true))
     }
 
@@ -370,6 +435,15 @@ impl Custody {
         }
     }
 
+    /// Writes down that the HSM was not there for a ceremony.
+    fn refuse_for_hsm(&self, fault: HsmFault, who: &Identity) -> UnsealRefused {
+        let outcome = UnsealOutcome::Hsm(fault);
+        match self.sealed.note_step(outcome, CeremonyStep::default(), who, self.now()) {
+            Ok(()) => UnsealError::Hsm(fault).into(),
+            Err(error) => error.into(),
+        }
+    }
+
     /// Whether whoever gave a share is still that principal, with the right to unseal, by the policy of now.
     fn may_unseal(&self, giver: &Giver) -> bool {
         let known = self.policy.load().principal(&giver.identity);
@@ -405,6 +479,8 @@ impl Custody {
     /// Takes a vault that was just created or unsealed at start.
     pub fn install(&self, vault: Vault) {
         self.closing.store(false, Ordering::Release);
+        self.opens_itself.store(false, Ordering::Release);
+        *self.sealed_because() = None;
         self.open.store(Some(Arc::new(vault)));
     }
 
@@ -412,6 +488,7 @@ impl Custody {
     /// On a sealed vault nothing changes. Gives whether the sealing is on record.
     pub fn seal(&self, lane: &Lane, closing: &Closing) -> bool {
         let _change = self.change.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.opens_itself.store(false, Ordering::Release);
         self.closing.store(true, Ordering::Release);
         let begun = Instant::now();
         while lane.is_busy() && begun.elapsed() < DRAIN_MAX {
@@ -461,6 +538,15 @@ impl Custody {
         self.policy.store(policy);
         Ok(())
     }
+}
+
+/// What a custodian opens the vault with, alone.
+#[derive(Clone, Copy)]
+pub enum Opens<'a> {
+    /// The passphrase.
+    Passphrase(&'a [u8]),
+    /// The HSM, whose PIN the daemon has.
+    Hsm,
 }
 
 /// What a kind of seal does and does not protect against.

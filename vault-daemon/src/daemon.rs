@@ -9,7 +9,7 @@ use thiserror::Error;
 use vault_core::audit::Origin;
 use vault_core::clock::Clock;
 use vault_core::crypto::SystemEntropy;
-use vault_core::keys::{Credential, KeyringFolder, OpenError, Seal};
+use vault_core::keys::{Credential, KeyringFolder, OpenError, Seal, SealKind};
 use vault_core::policy::{Identity, Policy, PolicyError};
 use vault_core::store::fjall::{FjallOptions, FjallStore};
 use vault_core::store::sled::{SledOptions, SledStore};
@@ -19,6 +19,7 @@ use vault_guard::wipe_stack;
 
 use crate::config::{Config, ConfigError, EmbeddedConfig, Engine, StoreConfig};
 use crate::custody::Custody;
+use crate::hsm::{Opener, Token};
 use crate::keeper::Keeper;
 use crate::lane::Lane;
 use crate::limits::FILES_POLL;
@@ -171,12 +172,14 @@ pub struct Daemon {
     config: Config,
     _keeper: Keeper,
     _rewrapper: Rewrapper,
+    _opener: Option<Opener>,
     _files: FilesWatch,
     listener: Option<Listener>,
 }
 
 impl Daemon {
-    /// Opens everything and serves. The vault starts sealed unless the configuration names a passphrase file.
+    /// Opens everything and serves. The vault starts sealed unless the configuration names a passphrase file;
+    /// one that an HSM alone seals opens itself as soon as the HSM is there.
     ///
     /// # Errors
     /// [`StartError`]; nothing is left listening.
@@ -205,7 +208,9 @@ impl Daemon {
         let alarms = Arc::clone(&metrics);
         let files = door.watch(FILES_POLL, move || alarms.alarm())?;
         let Site { sealed, store, policy } = site;
-        let custody = Arc::new(Custody::new(sealed, store, policy, clock));
+        let by_hsm = matches!(sealed.describe()?.kind, SealKind::Hsm(_));
+        let hsm = config.seal.hsm.clone().map(Token::new);
+        let custody = Arc::new(Custody::new(sealed, store, policy, clock).with_hsm(hsm));
         if let Some(vault) = unsealed {
             custody.install(vault);
         }
@@ -214,6 +219,11 @@ impl Daemon {
         let lane = Lane::start(cores, Arc::clone(&custody), Arc::clone(&metrics))?;
         let keeper = Keeper::start(Arc::clone(&custody), Arc::clone(&lane), Arc::clone(&metrics))?;
         let rewrapper = Rewrapper::start(Arc::clone(&custody), Arc::clone(&metrics))?;
+        let opener = if by_hsm && custody.open().is_none() {
+            Some(Opener::start(Arc::clone(&custody), Arc::clone(&metrics))?)
+        } else {
+            None
+        };
         let deadlines = Deadlines::from(&config.deadlines);
         let parts = (Arc::clone(&custody), Arc::clone(&lane), Arc::clone(&metrics));
         let make_core = move |core| {
@@ -238,6 +248,7 @@ impl Daemon {
             config,
             _keeper: keeper,
             _rewrapper: rewrapper,
+            _opener: opener,
             _files: files,
             listener,
         })

@@ -15,6 +15,7 @@ pub mod custody;
 pub mod daemon;
 pub mod dev;
 pub mod file;
+pub mod hsm;
 pub mod identity;
 mod keeper;
 pub mod lane;

@@ -36,6 +36,20 @@ pub const KEY_PAGE_MAX: usize = 200;
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of a file with the password of a database role.
 pub const POSTGRES_PASSWORD_BYTES_MAX: u64 = 1_024;
+/// Fewest bytes of a token's PIN.
+pub const HSM_PIN_BYTES_MIN: usize = 4;
+/// Most bytes of a token's PIN; PKCS#11 leaves it to the token, and none is known to take more.
+pub const HSM_PIN_BYTES_MAX: usize = 255;
+/// Slots of a module that are looked at for the token.
+pub const HSM_SLOTS_MAX: usize = 256;
+/// Bytes of a token's label; the bound of PKCS#11.
+pub const HSM_LABEL_BYTES_MAX: usize = 32;
+/// Bytes of a token's serial number; the bound of PKCS#11.
+pub const HSM_SERIAL_BYTES_MAX: usize = 16;
+/// How soon a token that is away is looked for again; twice as long each time.
+pub const HSM_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// And at the latest.
+pub const HSM_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// Servers that may be the primary of one database.
 pub const POSTGRES_HOSTS_MAX: usize = 8;
 /// For one server to take a connection and let the role in: milliseconds, unless it is away.

@@ -83,6 +83,66 @@ fn the_example_shows_the_defaults() {
     assert_eq!(format!("{spoken:?}"), format!("{silent:?}"));
 }
 
+/// The token of the example, as it reads without its comment signs.
+fn with_hsm() -> String {
+    let spoken = |line: &str| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).map(str::to_owned);
+    example().lines().map(|line| spoken(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+}
+
+#[test]
+fn an_hsm_is_checked_key_by_key() {
+    let example = with_hsm();
+    let config = Config::parse(&example).unwrap();
+    let hsm = config.seal.hsm.clone().unwrap();
+    assert_eq!(
+        (hsm.token_label.as_deref(), hsm.module.to_str()),
+        (Some("vault"), Some("/usr/lib/softhsm/libsofthsm2.so"))
+    );
+    assert!(
+        config.plan().iter().any(|line| line.contains("token vault with serial number 4805e6fb5481c68f"))
+    );
+    let (label, serial) = ("token_label = \"vault\"\n", "token_serial = \"4805e6fb5481c68f\"\n");
+    for left_out in [label, serial] {
+        assert!(Config::parse(&example.replace(left_out, "")).is_ok(), "{left_out}");
+    }
+    let beside = "[seal]\npassphrase_file = \"/etc/vaultd/passphrase\"\n";
+    for (of, instead, told) in [
+        ("module = \"/usr", "module = \"usr", "seal.hsm.module: must be an absolute path"),
+        ("pin_file = \"/run", "#", "seal.hsm.pin_file: is missing"),
+        ("\"vault\"\n", "\"\"\n", "seal.hsm.token_label: must have 1 to 32 printable"),
+        (
+            "\"4805e6fb5481c68f\"",
+            "\"4805e6fb5481c68f0\"",
+            "seal.hsm.token_serial: must have 1 to 16 printable",
+        ),
+        (&[label, serial].concat(), "", "seal.hsm.token_label: is missing, and so is token_serial"),
+        ("[seal]\n", beside, "seal.passphrase_file: must not stand beside seal.hsm"),
+        (label, "token_labels = \"vault\"\n", "seal.hsm.token_labels: is no known key"),
+    ] {
+        assert_eq!(example.matches(of).count(), 1, "{of}");
+        let refused = Config::parse(&example.replace(of, instead)).unwrap_err().to_string();
+        assert!(refused.starts_with(told), "{refused}");
+    }
+}
+
+#[test]
+fn a_pin_file_is_for_its_owner_alone_and_holds_a_pin() {
+    let folder = TempDir::new().unwrap();
+    let mut hsm = Config::parse(&with_hsm()).unwrap().seal.hsm.unwrap();
+    hsm.pin_file = folder.path().join("pin");
+    let read = |content: &str, mode: u32| {
+        fs::write(&hsm.pin_file, content).unwrap();
+        fs::set_permissions(&hsm.pin_file, fs::Permissions::from_mode(mode)).unwrap();
+        hsm.read_pin().map(|pin| pin.to_vec()).map_err(|error| error.to_string())
+    };
+    assert_eq!(read("1234\n", 0o600).unwrap(), b"1234");
+    assert!(read("1234\n", 0o644).unwrap_err().starts_with("seal.hsm.pin_file: can be read"));
+    for content in ["123\n", "", &"1".repeat(256)] {
+        let refused = read(content, 0o600).unwrap_err();
+        assert!(refused.starts_with("seal.hsm.pin_file: does not hold a PIN"), "{refused}");
+    }
+}
+
 #[test]
 fn defaults_hold_where_nothing_is_said() {
     let config = Config::parse(LEAST).unwrap();
@@ -308,7 +368,7 @@ fn a_file_that_others_can_change_is_refused() {
 fn a_passphrase_file_is_for_its_owner_alone() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("passphrase");
-    let seal = SealConfig { passphrase_file: Some(path.clone()) };
+    let seal = SealConfig { passphrase_file: Some(path.clone()), hsm: None };
     let write = |content: &[u8], mode| {
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();

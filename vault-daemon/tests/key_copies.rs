@@ -24,7 +24,7 @@ use vault_core::store::Store;
 use vault_core::store::memory::MemoryStore;
 use vault_core::vault::{Closing, SealedVault};
 use vault_daemon::clock::SystemClock;
-use vault_daemon::custody::Custody;
+use vault_daemon::custody::{Custody, Opens};
 use vault_daemon::lane::Lane;
 use vault_daemon::telemetry::Metrics;
 use vault_guard::{KeyMemory, key_memory, wipe_stack};
@@ -132,7 +132,7 @@ fn touch(key: &[u8; 32]) {
 
 #[inline(never)]
 fn unseal(custody: &Custody, who: &Identity) {
-    custody.unseal(PASSPHRASE, who).unwrap();
+    custody.unseal(Opens::Passphrase(PASSPHRASE), who).unwrap();
 }
 
 #[inline(never)]

@@ -264,6 +264,9 @@ pub(crate) struct Verify {
 pub(crate) struct Unseal {
     #[command(flatten)]
     pub(crate) source: Source,
+    /// Open it with the HSM that alone seals it, where it did not open itself; asks for nothing.
+    #[arg(long, conflicts_with = "from")]
+    pub(crate) hsm: bool,
 }
 
 /// `custody`.

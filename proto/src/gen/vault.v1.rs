@@ -1435,9 +1435,13 @@ pub struct GetStatusRequest {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct UnsealRequest {
-    /// SENSITIVE. Required. 15 to 1,024 bytes.
+    /// SENSITIVE. Required unless `hsm` is set, and empty then. 15 to 1,024 bytes.
     #[prost(bytes = "vec", tag = "1")]
     pub passphrase: ::prost::alloc::vec::Vec<u8>,
+    /// Optional. Open the vault with the HSM that alone seals it. A vault does so by itself when its daemon starts; this is
+    /// for when it did not. The token's PIN is given once more, which it may count.
+    #[prost(bool, tag = "2")]
+    pub hsm: bool,
 }
 /// Begins a ceremony.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1565,7 +1569,7 @@ pub struct VaultStatus {
     /// Always set. The vault's own identity: 32 hexadecimal digits.
     #[prost(string, tag = "3")]
     pub vault_id: ::prost::alloc::string::String,
-    /// Always set. How the root key is unwrapped: `passphrase` or `shares`.
+    /// Always set. How the root key is unwrapped: `passphrase`, `shares`, `hsm`, `hsm+shares`.
     #[prost(string, tag = "4")]
     pub seal_kind: ::prost::alloc::string::String,
     /// Always set. For people: what this kind of seal does and does not protect against.
@@ -1600,6 +1604,9 @@ pub struct VaultStatus {
     /// whether it is authentic, and the log may have grown for a second more.
     #[prost(uint64, tag = "14")]
     pub anchored_log_size: u64,
+    /// Set while sealed, where the vault is to open itself and does not: the reason, such as `HSM_AWAY`.
+    #[prost(string, tag = "15")]
+    pub sealed_because: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `VaultStatus`.
 pub mod vault_status {
@@ -1754,8 +1761,8 @@ pub mod custody_client {
                 .insert(GrpcMethod::new("vault.v1.Custody", "GetStatus"));
             self.inner.unary(req, path, codec).await
         }
-        /// Unwraps the keys with the passphrase. Every attempt is recorded before it is made. On an unsealed vault it changes
-        /// nothing and answers with the status. A vault that is sealed by shares refuses it. Right: unseal.
+        /// Unwraps the keys with the passphrase, or with the HSM. Every attempt is recorded before it is made. On an unsealed
+        /// vault it changes nothing and answers with the status. A vault that is sealed by shares refuses it. Right: unseal.
         pub async fn unseal(
             &mut self,
             request: impl tonic::IntoRequest<super::UnsealRequest>,
@@ -1881,8 +1888,8 @@ pub mod custody_server {
             &self,
             request: tonic::Request<super::GetStatusRequest>,
         ) -> std::result::Result<tonic::Response<super::VaultStatus>, tonic::Status>;
-        /// Unwraps the keys with the passphrase. Every attempt is recorded before it is made. On an unsealed vault it changes
-        /// nothing and answers with the status. A vault that is sealed by shares refuses it. Right: unseal.
+        /// Unwraps the keys with the passphrase, or with the HSM. Every attempt is recorded before it is made. On an unsealed
+        /// vault it changes nothing and answers with the status. A vault that is sealed by shares refuses it. Right: unseal.
         async fn unseal(
             &self,
             request: tonic::Request<super::UnsealRequest>,

@@ -3,21 +3,22 @@
 use std::error::Error;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use vault_core::audit::VerifierKey;
 use vault_core::clock::Clock as _;
 use vault_core::crypto::SystemEntropy;
 use vault_core::crypto::passphrase::Params;
 use vault_core::data::{CallerText, PrincipalId};
-use vault_core::keys::{Deal, Seal};
+use vault_core::keys::{Deal, HsmKey, Seal};
 use vault_core::vault::{AcceptError, Accepted, Finding, InitError, ResealError};
 use vault_daemon::clock::SystemClock;
 use vault_daemon::config::{Config, SealConfig};
 use vault_daemon::daemon::{Site, own_identity};
+use vault_daemon::hsm::Use;
 
 use super::serve::refuse_dev;
 use super::shares::{Custodian, custodian, deliver};
-use super::{Done, Passphrase, WithConfig, WithCredential, close, passphrase};
+use super::{Done, Passphrase, WithConfig, WithCredential, close, hsm, passphrase};
 
 /// OWASP's and RFC 9106's second choice, four times the compiled-in floor in memory: about a second.
 const SEAL_COST: Params = Params { memory_kib: 256 * 1024, passes: 4, lanes: 1 };
@@ -52,18 +53,34 @@ pub(super) struct Init {
     #[arg(long, value_name = "FILE", conflicts_with = "custodian")]
     passphrase_file: Option<PathBuf>,
     #[command(flatten)]
-    shares: ByShares,
+    seal: NewSeal,
 }
 
+/// What is to open the vault.
 #[derive(Args)]
-struct ByShares {
-    /// Seal by shares instead, and give this custodian one: to a new file, or without one to the terminal.
-    /// Once for each custodian, 2 to 16.
+struct NewSeal {
+    /// By what to seal: shares where custodians are named, else a passphrase; or an HSM, and with custodians
+    /// named as well both together. The HSM makes a key for it that never leaves it.
+    #[arg(long, value_enum, value_name = "KIND")]
+    seal: Option<SealBy>,
+    /// Seal by shares, and give this custodian one: to a new file, or without one to the terminal. Once for
+    /// each custodian, 2 to 16.
     #[arg(long, value_name = "NAME[=FILE]", value_parser = custodian, requires = "threshold")]
     custodian: Vec<Custodian>,
     /// How many of the shares open the vault, 2 or more.
     #[arg(long, value_name = "N", requires = "custodian")]
     threshold: Option<u8>,
+}
+
+/// As the command line names a seal.
+#[derive(Clone, Copy, Eq, PartialEq, ValueEnum)]
+enum SealBy {
+    /// Whoever knows it opens the vault.
+    Passphrase,
+    /// So many custodians together.
+    Shares,
+    /// The HSM of the configuration, alone or with custodians.
+    Hsm,
 }
 
 #[derive(Args)]
@@ -74,7 +91,7 @@ pub(super) struct Reseal {
     #[arg(long, value_name = "FILE", conflicts_with = "custodian")]
     new_passphrase_file: Option<PathBuf>,
     #[command(flatten)]
-    shares: ByShares,
+    seal: NewSeal,
 }
 
 pub(super) fn init(options: &Init) -> Done {
@@ -84,7 +101,7 @@ pub(super) fn init(options: &Init) -> Done {
     if site.sealed.describe().is_ok() {
         return Err(InitError::Exists.into());
     }
-    options.shares.seal_with(
+    options.seal.seal_with(
         &config,
         || passphrase(&config, options.passphrase_file.as_ref()),
         |seal| {
@@ -107,7 +124,7 @@ pub(super) fn reseal(options: &Reseal) -> Done {
     let site = Site::open(&config)?;
     // What does not open the vault is told before anybody is given a share.
     let begun = site.sealed.begin_reseal(given.credential(), &own_identity()?, SystemClock.now())?;
-    options.shares.seal_with(
+    options.seal.seal_with(
         &config,
         || new_passphrase(options.new_passphrase_file.as_ref()),
         |seal| {
@@ -119,17 +136,31 @@ pub(super) fn reseal(options: &Reseal) -> Done {
     )
 }
 
-impl ByShares {
-    /// Seals by shares if custodians are named, else by a passphrase. The custodians have their shares before
-    /// anything is sealed with them: what fails on the way leaves no vault that nobody can open.
+impl NewSeal {
+    /// Whether an HSM takes part. A kind that was named must fit what else was.
+    fn by_hsm(&self) -> Result<bool, Box<dyn Error>> {
+        match (self.seal, self.threshold) {
+            (Some(SealBy::Passphrase), Some(_)) => Err("no passphrase is shared among custodians".into()),
+            (Some(SealBy::Shares), None) => Err("shares need --threshold and --custodian".into()),
+            (seal, _) => Ok(seal == Some(SealBy::Hsm)),
+        }
+    }
+
+    /// Seals by what was asked for. The HSM has its key, and the custodians their shares, before anything is
+    /// sealed with them: what fails on the way leaves no vault that nobody can open.
     fn seal_with(
         &self,
         config: &Config,
         passphrase: impl FnOnce() -> Result<Passphrase, Box<dyn Error>>,
         seal: impl FnOnce(Seal<'_>) -> Done,
     ) -> Done {
+        let hsm = self.by_hsm()?.then(|| hsm(config)).transpose()?;
+        let key = hsm.as_ref().map(|hsm| make_key(hsm, config)).transpose()?;
         let Some(threshold) = self.threshold else {
-            return seal(Seal::Passphrase { passphrase: &passphrase()?, params: SEAL_COST });
+            return match key {
+                Some(key) => seal(Seal::Hsm(key)),
+                None => seal(Seal::Passphrase { passphrase: &passphrase()?, params: SEAL_COST }),
+            };
         };
         if config.seal.passphrase_file.is_some() {
             return Err("seal.passphrase_file: shares are to open this vault, no passphrase".into());
@@ -138,7 +169,10 @@ impl ByShares {
         let count = u8::try_from(names.len()).unwrap_or(u8::MAX);
         let deal = Deal::draw(&config.vault.environment, threshold, count, &mut SystemEntropy::new())?;
         deliver(deal.shares(), &self.custodian)?;
-        let sealed = seal(Seal::Shares { deal: &deal, custodians: &names });
+        let sealed = match key {
+            Some(key) => seal(Seal::HsmAndShares { key, deal: &deal, custodians: &names }),
+            None => seal(Seal::Shares { deal: &deal, custodians: &names }),
+        };
         sealed.map_err(|error| match error.downcast_ref() {
             Some(ResealError::Undecided(_)) => error,
             _ => format!("{error}; destroy the shares that were given out now").into(),
@@ -146,10 +180,19 @@ impl ByShares {
     }
 }
 
+/// Has the HSM make a key for a new seal. It stays there whatever becomes of the seal: keys are destroyed by
+/// people, who look twice.
+fn make_key<'a>(hsm: &'a Use, config: &Config) -> Result<HsmKey<'a>, Box<dyn Error>> {
+    let label = format!("vaultd {}", config.vault.environment);
+    let id = hsm.make_key(&label, &mut SystemEntropy::new())?;
+    println!("key {id} made in the HSM, labelled \"{label}\"");
+    Ok(HsmKey { hsm, id })
+}
+
 /// Asked for twice: a mistyped one would open nothing.
 fn new_passphrase(file: Option<&PathBuf>) -> Result<Passphrase, Box<dyn Error>> {
     if file.is_some() {
-        let seal = SealConfig { passphrase_file: file.cloned() };
+        let seal = SealConfig { passphrase_file: file.cloned(), hsm: None };
         return seal.read_passphrase()?.ok_or_else(|| "there is no new passphrase".into());
     }
     let ask =

@@ -12,14 +12,14 @@ use vault_core::data::Environment;
 use vault_core::limits::ORIGIN_BYTES_MAX;
 
 use super::file::{
-    ClientCaTable, DeadlinesTable, File, ListenTable, LogTable, MetricsTable, SealTable, StoreTable,
-    VaultTable,
+    ClientCaTable, DeadlinesTable, File, HsmTable, ListenTable, LogTable, MetricsTable, SealTable,
+    StoreTable, VaultTable,
 };
 use super::{
-    Config, ConfigError, DeadlinesConfig, EmbeddedConfig, Engine, ListenConfig, LogConfig, LogFormat,
-    LogLevel, MetricsListen, SealConfig, StoreConfig, VaultConfig, bounds, defaults,
+    Config, ConfigError, DeadlinesConfig, EmbeddedConfig, Engine, HsmConfig, ListenConfig, LogConfig,
+    LogFormat, LogLevel, MetricsListen, SealConfig, StoreConfig, VaultConfig, bounds, defaults,
 };
-use crate::limits::{CLIENT_CAS_MAX, CRLS_PER_CA_MAX};
+use crate::limits::{CLIENT_CAS_MAX, CRLS_PER_CA_MAX, HSM_LABEL_BYTES_MAX, HSM_SERIAL_BYTES_MAX};
 use crate::tls::{ClientCaFiles, Revocation, TlsFiles};
 
 type Checked<T> = Result<T, ConfigError>;
@@ -202,7 +202,28 @@ fn client_ca(table: ClientCaTable, revocation: Revocation, at: &str) -> Checked<
 fn seal(table: SealTable) -> Checked<SealConfig> {
     let passphrase_file =
         table.passphrase_file.map(|file| path(Some(file), "seal.passphrase_file")).transpose()?;
-    Ok(SealConfig { passphrase_file })
+    let hsm = table.hsm.map(hsm).transpose()?;
+    if passphrase_file.is_some() && hsm.is_some() {
+        return Err(ConfigError::new("seal.passphrase_file", "must not stand beside seal.hsm"));
+    }
+    Ok(SealConfig { passphrase_file, hsm })
+}
+
+fn hsm(table: HsmTable) -> Checked<HsmConfig> {
+    let printable = |text: Option<String>, bytes_max: usize, key: &str| {
+        let fits = text.as_ref().is_none_or(|text| {
+            (1..=bytes_max).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        });
+        let problem = format!("must have 1 to {bytes_max} printable ASCII characters");
+        if fits { Ok(text) } else { Err(ConfigError::new(key, problem)) }
+    };
+    let token_label = printable(table.token_label, HSM_LABEL_BYTES_MAX, "seal.hsm.token_label")?;
+    let token_serial = printable(table.token_serial, HSM_SERIAL_BYTES_MAX, "seal.hsm.token_serial")?;
+    if token_label.is_none() && token_serial.is_none() {
+        return Err(ConfigError::new("seal.hsm.token_label", "is missing, and so is token_serial"));
+    }
+    let module = path(table.module, "seal.hsm.module")?;
+    Ok(HsmConfig { module, token_label, token_serial, pin_file: path(table.pin_file, "seal.hsm.pin_file")? })
 }
 
 fn metrics(table: MetricsTable) -> Checked<MetricsListen> {

@@ -100,6 +100,16 @@ pub(super) struct ClientCaTable {
 #[serde(deny_unknown_fields)]
 pub(super) struct SealTable {
     pub(super) passphrase_file: Option<String>,
+    pub(super) hsm: Option<HsmTable>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HsmTable {
+    pub(super) module: Option<String>,
+    pub(super) token_label: Option<String>,
+    pub(super) token_serial: Option<String>,
+    pub(super) pin_file: Option<String>,
 }
 
 #[derive(Default, Deserialize)]

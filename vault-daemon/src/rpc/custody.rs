@@ -13,7 +13,7 @@ use vault_proto::v1::ceremony;
 use vault_proto::v1::custody_server::Custody as CustodyService;
 use zeroize::Zeroizing;
 
-use crate::custody::{Custody, Standing, UnsealRefused};
+use crate::custody::{Custody, Opens, Standing, UnsealRefused};
 
 use super::calls::{Calls, caller};
 use super::status::Refusal;
@@ -98,7 +98,9 @@ impl Calls {
     ) -> Result<wire::VaultStatus, Refusal> {
         let caller = caller(&request)?;
         let passphrase = Zeroizing::new(std::mem::take(&mut request.get_mut().passphrase));
-        if !(PASSPHRASE_BYTES_MIN..=PASSPHRASE_BYTES_MAX).contains(&passphrase.len()) {
+        let by_hsm = request.get_ref().hsm;
+        let lengths = if by_hsm { 0..=0 } else { PASSPHRASE_BYTES_MIN..=PASSPHRASE_BYTES_MAX };
+        if !lengths.contains(&passphrase.len()) {
             return Err(Invalid::PassphraseLength.into());
         }
         if self.custody.standing() == Standing::Unsealed {
@@ -111,7 +113,10 @@ impl Calls {
                 }
             }
         }
-        self.changed(&caller, move |custody, who| custody.unseal(&passphrase, who)).await?;
+        let unseal = move |custody: &Custody, who: &Identity| {
+            custody.unseal(if by_hsm { Opens::Hsm } else { Opens::Passphrase(&passphrase) }, who)
+        };
+        self.changed(&caller, unseal).await?;
         self.vault_status().await
     }
 
@@ -222,6 +227,7 @@ impl Calls {
             store_kind: facts.store_kind.to_owned(),
             shares_needed: facts.shares_needed.into(),
             custodians: facts.custodians.iter().map(ToString::to_string).collect(),
+            sealed_because: facts.sealed_because.unwrap_or_default().to_owned(),
             ceremony: facts.ceremony.map(|view| wire_ceremony(&view, ceremony::State::Open)),
         })
     }

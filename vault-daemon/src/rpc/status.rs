@@ -24,6 +24,8 @@ use tonic_types::{ErrorDetails, StatusExt};
 use vault_core::error::{CeremonyFault, Error, Exhausted, Invalid};
 use vault_core::vault::UnsealError;
 
+use crate::custody::UnsealRefused;
+
 /// The domain of every `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "vault.v1";
 
@@ -120,6 +122,17 @@ fn why_sealed(error: &UnsealError) -> (Code, &'static str) {
         UnsealError::Log => (Code::DataLoss, "CORRUPT"),
         UnsealError::Store(_) => (Code::Unavailable, "STORE"),
         UnsealError::Commit(error) => (code(error), error.reason()),
+    }
+}
+
+/// The stable reason of a vault that stays sealed, whoever wanted to open it.
+pub(crate) fn reason_of(refused: &UnsealRefused) -> &'static str {
+    match refused {
+        UnsealRefused::Busy => Error::Exhausted(Exhausted::Busy).reason(),
+        UnsealRefused::Denied => Error::Denied.reason(),
+        UnsealRefused::Ceremony(fault) => fault.reason(),
+        UnsealRefused::Entropy(_) | UnsealRefused::Bug => Error::Bug.reason(),
+        UnsealRefused::Vault(error) => why_sealed(error).1,
     }
 }
 

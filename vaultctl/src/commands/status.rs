@@ -31,6 +31,7 @@ pub(super) fn record(status: VaultStatus) -> Record {
     let ceremony = status.ceremony.unwrap_or_default();
     Record::new()
         .text("state", state)
+        .text("sealed_because", status.sealed_because)
         .text("environment", status.environment)
         .text("vault_id", status.vault_id)
         .text("seal_kind", status.seal_kind)

@@ -8,11 +8,14 @@ use crate::failure::Failure;
 
 use super::{Session, status, timed};
 
-/// Gives the vault its passphrase, and shows its state then.
+/// Gives the vault its passphrase, or has it ask its HSM, and shows its state then.
 pub(super) async fn run(session: &Session, options: &Unseal) -> Result<(), Failure> {
     let connector = session.connector()?;
-    let passphrase = options.source.line("Passphrase: ")?;
+    let mut request = UnsealRequest { passphrase: Vec::new(), hsm: options.hsm };
+    if !options.hsm {
+        request.passphrase = options.source.line("Passphrase: ")?.to_vec();
+    }
     let mut client = CustodyClient::new(connector.connect().await?);
-    let answer = client.unseal(timed(UnsealRequest { passphrase: passphrase.to_vec() })).await?;
+    let answer = client.unseal(timed(request)).await?;
     session.output.write(&status::record(answer.into_inner()))
 }
