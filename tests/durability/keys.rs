@@ -14,7 +14,8 @@ use vault_tests::process::Vaultd;
 const LOOKS_MAX: usize = 1_200;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Orders a rotation. The version that encrypts then, unless the daemon died on it or keeps as many as it may.
+/// Orders a rotation. The version that encrypts then, unless the daemon died on it or keeps as many as it
+/// may.
 pub(crate) async fn rotate(custodian: Channel, class: Class) -> Option<u32> {
     let request =
         RotateKeysRequest { tenant: "shop".to_owned(), class: class.into(), reason: "drill".to_owned() };

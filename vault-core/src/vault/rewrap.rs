@@ -167,8 +167,8 @@ impl Vault {
     /// then; `None` when nothing is due.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] while the store is away; [`Error::Corrupt`] for damaged rows, once where it is the
-    /// row that says how far the rewrap has come: that is written anew, and the rewrap begins anew.
+    /// [`Error::Unavailable`] while the store is away; [`Error::Corrupt`] for damaged rows, once where it is
+    /// the row that says how far the rewrap has come: that is written anew, and the rewrap begins anew.
     pub fn rewrap_step(
         &self,
         now: Timestamp,
