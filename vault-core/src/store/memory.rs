@@ -33,6 +33,7 @@ struct Inner {
     coming: VecDeque<Injected>,
     failing_reopens: usize,
     space_low: bool,
+    shared: bool,
     commits: u64,
 }
 
@@ -44,6 +45,11 @@ impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty store that several vaults may write.
+    pub fn shared() -> Self {
+        Self(Mutex::new(Inner { shared: true, ..Inner::default() }))
     }
 
     /// A store with the rows of an image, as after a restore.
@@ -202,6 +208,10 @@ impl Store for MemoryStore {
 
     fn free_space_low(&self) -> bool {
         self.inner().space_low
+    }
+
+    fn is_shared(&self) -> bool {
+        self.inner().shared
     }
 
     fn kind(&self) -> &'static str {

@@ -405,6 +405,12 @@ pub trait Store: Send + Sync {
     /// Whether free space is below the floor, where commits are refused, or was and is not yet clearly above.
     fn free_space_low(&self) -> bool;
 
+    /// Whether others may commit to the same rows. Never changes: an engine that has its rows to itself is
+    /// spared what several daemons need.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// The engine's name: `memory`, `fjall`, `sled`.
     fn kind(&self) -> &'static str;
 
@@ -444,6 +450,10 @@ impl<S: Store + ?Sized> Store for Arc<S> {
 
     fn free_space_low(&self) -> bool {
         (**self).free_space_low()
+    }
+
+    fn is_shared(&self) -> bool {
+        (**self).is_shared()
     }
 
     fn kind(&self) -> &'static str {

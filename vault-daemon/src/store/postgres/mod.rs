@@ -157,6 +157,10 @@ impl Store for PostgresStore {
         false
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn kind(&self) -> &'static str {
         "postgres"
     }
