@@ -93,8 +93,13 @@ pub const ERASE_ROWS_MAX: usize = COMMIT_ROWS_MAX / 4;
 pub const REWRAP_ROWS_MAX: usize = 256;
 /// Seconds an idempotency key is kept.
 pub const IDEMPOTENCY_SECONDS: u64 = 24 * 60 * 60;
+/// Seconds after its last step for which work on a shared store stays with the daemon that did it.
+pub const LEASE_SECONDS: u64 = 30;
 /// Requests per minute that get an entry for a valid certificate without a principal.
 pub const STRANGER_ENTRIES_PER_MINUTE: u32 = 60;
+/// Parts in which daemons that share a store draw a quota: what one has drawn and not used, others refuse
+/// early.
+pub const QUOTA_SLICES: u32 = 64;
 /// Tokens counted against a day that are kept in memory, over all limits: 160 MiB at most. Beyond it a token
 /// counts each time it is asked for.
 pub const SEEN_TOKENS_MAX: usize = 4 * 1024 * 1024;

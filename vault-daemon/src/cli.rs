@@ -44,6 +44,11 @@ struct Cli {
 enum Command {
     /// Create the vault: keyring, anchor, first log entry. Never overwrites.
     Init(vault::Init),
+    /// Register one more daemon with a vault in a database, on a copy of its keyring: anchor, log, first
+    /// entry.
+    Join(WithCredential),
+    /// End the registration of another daemon that serves no more, for ever; its log stays.
+    Retire(vault::Retire),
     /// Serve, until SIGTERM. SIGHUP reads policy and certificates again.
     Serve(WithConfig),
     /// Seal the vault anew, with the daemon stopped: another passphrase, another set of shares, an HSM.
@@ -125,6 +130,8 @@ pub(crate) fn run() -> ExitCode {
     }
     let done = match command {
         Command::Init(options) => vault::init(&options),
+        Command::Join(options) => vault::join(&options),
+        Command::Retire(options) => vault::retire(&options),
         Command::Serve(options) => serve::serve(&options),
         Command::Reseal(options) => vault::reseal(&options),
         Command::Migrate(options) => migrate::run(&options),

@@ -117,6 +117,18 @@ impl Site {
         unsealed
     }
 
+    /// Registers this daemon with the vault in its store.
+    ///
+    /// # Errors
+    /// [`InitError`].
+    pub fn join(&self, given: Credential<'_>, clock: &dyn Clock) -> Result<Vault, InitError> {
+        let policy = Arc::clone(&self.policy);
+        let who = own_identity()?;
+        let joined = self.sealed.join(given, &who, policy, clock.now(), &mut SystemEntropy::new());
+        wipe_stack(); // as where a custodian unseals
+        joined
+    }
+
     /// Refuses a keyring of another environment; a vault that does not exist yet is none.
     fn check_environment(&self, config: &Config) -> Result<(), StartError> {
         let found = self.sealed.describe()?.environment;

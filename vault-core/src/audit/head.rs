@@ -4,7 +4,7 @@
 //! version 1 | origin length 1 | origin | size 8 | root 32 | frontier: 32 per set bit of the size
 //! ```
 
-use super::tree::{Hash, Tree};
+use super::tree::{Hash, Tree, TreeHead};
 use super::{LogFault, Origin};
 
 const VERSION: u8 = 1;
@@ -21,6 +21,14 @@ pub(super) fn encode(origin: &Origin, tree: &Tree, root: &Hash) -> Vec<u8> {
     row.extend_from_slice(root);
     row.extend_from_slice(frontier);
     row
+}
+
+/// Which log a head row is of, and where that log ends.
+///
+/// # Errors
+/// [`LogFault::Corrupt`] when the row is malformed or contradicts itself.
+pub fn head_of_row(row: &[u8]) -> Result<(Origin, TreeHead), LogFault> {
+    decode(row).map(|(origin, tree)| (origin, tree.head()))
 }
 
 /// The origin and tree of a head row.

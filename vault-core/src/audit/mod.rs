@@ -34,6 +34,7 @@ mod tests;
 pub use checkpoint::{Checkpoint, CheckpointError, Origin, OriginError, VerifierKey};
 pub use entry::{Actor, Entry};
 pub use export::{ExportError, Held, Report, verify_export, write_export};
+pub use head::head_of_row;
 pub use log::{FullTile, LogWriter, Next, OpenTiles, StageError, Staged, Stale, WithOpenTiles};
 pub use outcome::{Action, Outcome};
 pub use proof::{

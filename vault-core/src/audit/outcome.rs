@@ -96,6 +96,10 @@ actions! {
     KeyEnabled = 42, "key-enabled";
     /// A key version was destroyed in every copy of the keyring.
     KeyDestroyed = 43, "key-destroyed";
+    /// A daemon that shares its store with others began to write this log.
+    LogRegistered = 44, "log-registered";
+    /// The registration of another daemon ended; the reference names its log.
+    LogRetired = 45, "log-retired";
     /// A custodian began a ceremony; the note names it.
     CeremonyBegun = 48, "ceremony-begun";
     /// A custodian gave a share to a ceremony; the note names both.

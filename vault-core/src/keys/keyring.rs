@@ -470,6 +470,11 @@ impl Keyring {
         Ok(())
     }
 
+    /// Lets the next change have a generation above this one, which another copy has reached already.
+    pub(crate) fn catch_up(&mut self, generation: u64) {
+        self.generation = self.generation.max(generation);
+    }
+
     /// Counts a new seal as a change, so that the anchor knows keyrings under the old one as older.
     pub(super) const fn count_reseal(&mut self) {
         self.generation += 1;

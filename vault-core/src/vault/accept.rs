@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::audit::{Action, Actor, Entry};
+use crate::audit::{Action, Actor, Entry, Origin};
 use crate::clock::Timestamp;
 use crate::crypto::Entropy;
 use crate::data::CallerText;
@@ -14,6 +14,7 @@ use crate::policy::{Identity, Policy};
 
 use super::attempts::entries;
 use super::open::Vault;
+use super::registry::{LogBehind, Registry, log_name};
 use super::sealed::{Opening, SealedVault, UnsealError, anchored, outcome_of};
 
 /// A log and a keyring that are to count although the anchor knows others.
@@ -22,6 +23,9 @@ pub struct Accepted {
     pub log_size: u64,
     /// The keyring's generation; needed wherever the anchor does not show that it is no older one.
     pub keyring_generation: Option<u64>,
+    /// The logs of other daemons that are not what the anchor knows, each with the entries that it has; 0 for
+    /// one that is gone.
+    pub others: Vec<(String, u64)>,
     /// Why: it stays in the log.
     pub reason: CallerText,
     /// Whose attempt it is in the journal.
@@ -29,7 +33,7 @@ pub struct Accepted {
 }
 
 /// What there is, beside what the anchor knows.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AnchorGap {
     /// Entries of the log in the store.
     pub log_size: u64,
@@ -37,6 +41,19 @@ pub struct AnchorGap {
     pub keyring_generation: u64,
     /// Log size and keyring generation that the anchor knows, or why it tells neither.
     pub anchored: Result<(u64, u64), AnchorError>,
+    /// The logs of other daemons that do not extend what the anchor knows.
+    pub others: Vec<OtherLogGap>,
+}
+
+/// Another daemon's log, beside what the anchor knows.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OtherLogGap {
+    /// Its name.
+    pub origin: String,
+    /// How many entries it has; 0 where it is gone.
+    pub log_size: u64,
+    /// How many the anchor knows.
+    pub anchored_size: u64,
 }
 
 /// Why log and keyring were not accepted.
@@ -53,7 +70,8 @@ pub enum AcceptError {
 impl SealedVault {
     /// Accepts the log and the keyring that are there in the place of what the anchor knows; from here on the
     /// shorter history counts. The entry says how many entries the anchor knew beyond the log, both
-    /// generations of the keyring, and why they are given up.
+    /// generations of the keyring, and why they are given up. One more for each log of another daemon says
+    /// the same of it.
     ///
     /// The anchor is replaced after its entry is durable: what is given up is never given up in silence. The
     /// attempt is journaled as one to unseal; with the entry goes into the log what the journal holds.
@@ -94,19 +112,24 @@ impl SealedVault {
         if self.has_only_other_logs(&opening)? {
             return Err(UnsealError::OtherOrigin.into());
         }
-        let gap = AnchorGap::of(&opening);
+        let mut gap = AnchorGap::of(&opening);
+        gap.others = self.other_gaps(&opening)?;
         if !accepted.states(&gap) {
             return Err(AcceptError::Unstated(gap));
         }
-        let entry = accepted.entry(&gap, now)?;
+        let mut given_up = vec![accepted.entry(&gap, now)?];
+        given_up.extend(gap.others.iter().map(|other| accepted.other_entry(other, now)));
         let mut next = opening.anchor.clone().unwrap_or_default();
-        next.logs.retain(|log| log.origin != opening.log.origin().as_str());
+        next.logs.retain(|log| {
+            log.origin != opening.log.origin().as_str()
+                && gap.others.iter().all(|other| other.origin != log.origin)
+        });
         next.sequence += 1;
         next.keyring_generation = gap.keyring_generation;
         opening.anchor = Ok(next.clone());
         let journal = self.attempts.complete().map_err(UnsealError::Journal)?;
         let mut entries = entries(&journal, begun, &policy, now).map_err(UnsealError::Journal)?;
-        entries.push(entry);
+        entries.extend(given_up);
         let vault = self.open(opening, policy, entries, now, entropy)?;
         let _ = journal.clear(); // as at unseal
         drop(journal);
@@ -114,6 +137,20 @@ impl SealedVault {
         // A failed anchor write is told again by the keeper within a second.
         let _ = vault.keep();
         Ok((vault, gap))
+    }
+
+    fn other_gaps(&self, opening: &Opening) -> Result<Vec<OtherLogGap>, UnsealError> {
+        let Some(anchor) = opening.anchor.as_ref().ok().filter(|_| self.store().is_shared()) else {
+            return Ok(Vec::new());
+        };
+        let registry = Registry::of(self.store(), &opening.keyring);
+        let behind = self.others_behind(&registry, anchor)?.into_iter();
+        let gap = |(origin, behind): (String, LogBehind)| OtherLogGap {
+            origin,
+            log_size: behind.log_size,
+            anchored_size: behind.anchor_size,
+        };
+        Ok(behind.map(gap).collect())
     }
 }
 
@@ -131,7 +168,21 @@ impl Accepted {
             Some(stated) => stated == gap.keyring_generation,
             None => gap.anchored.is_ok_and(|(_, known)| gap.keyring_generation >= known),
         };
-        keyring && self.log_size == gap.log_size
+        let mut others = self.others.clone();
+        others.sort();
+        let there: Vec<_> = gap.others.iter().map(|other| (other.origin.clone(), other.log_size)).collect();
+        keyring && self.log_size == gap.log_size && others == there
+    }
+
+    /// The entry of another daemon's log: its reference names the log as the keys of its rows do.
+    fn other_entry(&self, gap: &OtherLogGap, now: Timestamp) -> Entry {
+        let mut entry = Entry::new(now, Actor::Vault, Action::AnchorAccepted);
+        let missing = gap.anchored_size.saturating_sub(gap.log_size);
+        entry.count = u32::try_from(missing).unwrap_or(u32::MAX);
+        let origin = Origin::parse(&gap.origin).ok();
+        entry.reference = origin.as_ref().and_then(log_name);
+        entry.note = Some(self.reason.clone());
+        entry
     }
 
     fn entry(&self, gap: &AnchorGap, now: Timestamp) -> Result<Entry, UnsealError> {
@@ -152,6 +203,7 @@ impl AnchorGap {
             log_size: opening.log.head().size,
             keyring_generation: opening.keyring.generation(),
             anchored: anchored.map_err(|problem| *problem),
+            others: Vec::new(),
         }
     }
 
@@ -172,10 +224,14 @@ impl fmt::Display for AnchorGap {
         )?;
         match self.anchored {
             Ok((size, generation)) => {
-                write!(f, "the anchor knows {size} entries and generation {generation}")
+                write!(f, "the anchor knows {size} entries and generation {generation}")?;
             }
-            Err(problem) => write!(f, "{problem}"),
+            Err(problem) => write!(f, "{problem}")?,
         }
+        for OtherLogGap { origin, log_size, anchored_size } in &self.others {
+            write!(f, "; the log {origin} has {log_size} entries and the anchor knows {anchored_size}")?;
+        }
+        Ok(())
     }
 }
 
@@ -194,7 +250,9 @@ mod tests {
         generation: Option<u64>,
     ) -> Result<(Vault, AnchorGap), AcceptError> {
         let reason = CallerText::parse("restore-1").unwrap();
-        let accepted = Accepted { log_size: size, keyring_generation: generation, reason, who: keeper() };
+        let who = keeper();
+        let accepted =
+            Accepted { log_size: size, keyring_generation: generation, others: Vec::new(), reason, who };
         let (passphrase, now) = (scene.passphrase(), scene.now);
         let policy = policy(POLICY);
         scene.sealed.accept_anchor(passphrase, &accepted, policy, now, &mut scene.entropy)
@@ -224,7 +282,12 @@ mod tests {
         assert!(generation < newer);
         assert_eq!(
             gap,
-            AnchorGap { log_size: size, keyring_generation: generation, anchored: Ok((size, newer)) }
+            AnchorGap {
+                log_size: size,
+                keyring_generation: generation,
+                anchored: Ok((size, newer)),
+                others: Vec::new()
+            }
         );
         for wrong in [newer, generation + 2] {
             assert_eq!(refused(&mut scene, size, Some(wrong)), gap);
@@ -315,7 +378,8 @@ mod tests {
         scene.close(vault);
         refused(&mut scene, size + 1, None);
         let reason = CallerText::parse("restore-1").unwrap();
-        let accepted = Accepted { log_size: size, keyring_generation: None, reason, who: keeper() };
+        let (others, who) = (Vec::new(), keeper());
+        let accepted = Accepted { log_size: size, keyring_generation: None, others, reason, who };
         let wrong = Credential::Passphrase(b"not the passphrase of this vault");
         let now = scene.now;
         let failed = scene.sealed.accept_anchor(wrong, &accepted, policy(POLICY), now, &mut scene.entropy);

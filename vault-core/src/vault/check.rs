@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::audit::{self, Action, Actor, Entry, Outcome as Recorded};
+use crate::audit::{self, Action, Actor, Entry, Origin, Outcome as Recorded, TreeHead};
 use crate::clock::Timestamp;
 use crate::crypto::{Entropy, Envelope};
 use crate::data::{TenantId, Token};
@@ -15,7 +15,8 @@ use crate::limits::{AUDIT_ENTRIES_MAX, SCAN_ROWS_MAX};
 use crate::store::{Key, Row, Space, rows};
 
 use super::open::{Keys, Vault};
-use super::read_log::log_fault;
+use super::read_log::{StoredLog, log_fault};
+use super::registry::Registry;
 use super::tokenize::record_key;
 
 /// What is wrong with one row or entry. Tokens are named by their row, never by their value.
@@ -70,7 +71,9 @@ pub enum Finding {
 /// The result of a check.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CheckReport {
-    /// Entries read from the log.
+    /// The logs of all daemons, by their origins.
+    pub logs: Vec<CheckedLog>,
+    /// Entries read from them.
     pub entries: u64,
     /// Records that the log names and that decrypt.
     pub records: u64,
@@ -80,14 +83,30 @@ pub struct CheckReport {
     pub findings: Vec<Finding>,
 }
 
-/// The version of each record as the log last named it; [`ERASED`] once it says that it is gone.
+/// The highest version of each record that a log names; [`ERASED`] once one says that it is gone.
 type Logged = HashMap<(TenantId, Token), u32>;
 
-/// No record has this version: they begin at 1.
-const ERASED: u32 = 0;
+/// Above the version of any record.
+const ERASED: u32 = u32::MAX;
+
+/// A log as far as it has been read.
+struct Read {
+    origin: Origin,
+    head: TreeHead,
+    entries: u64,
+}
+
+/// One registered log, proven.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CheckedLog {
+    /// Its name.
+    pub origin: Origin,
+    /// Its entries.
+    pub size: u64,
+}
 
 impl Vault {
-    /// Reads the whole log and every row that is not the log's. Memory grows with the number of records
+    /// Reads every log whole, and every row that is not a log's. Memory grows with the number of records
     /// (about 100 bytes each): meant for a vault that serves nobody else meanwhile. Leaves one entry with the
     /// number of findings.
     ///
@@ -97,7 +116,8 @@ impl Vault {
         let mut lane = self.lane();
         let keys = self.keys();
         let mut report = CheckReport::default();
-        let mut logged = self.logged(&mut report)?;
+        let mut logs = self.logs(&keys)?;
+        let mut logged = self.logged(&mut logs, &mut report)?;
         for tenant in tenants(&keys, &logged) {
             self.check_records(&keys, &tenant, &mut logged, &mut report)?;
             self.check_index(&keys, &tenant, &mut report)?;
@@ -109,6 +129,7 @@ impl Vault {
         let missing = logged.into_iter().filter(|(_, version)| *version != ERASED);
         let missing = missing.map(|((tenant, token), _)| Finding::Missing { tenant, token });
         report.findings.extend(missing);
+        self.excuse_newer(&keys, &mut logs, &mut report)?;
         self.own_step(&mut lane, &keys, &[], entropy, |planning| {
             let mut entry = Entry::new(now, Actor::Vault, Action::Check);
             entry.count = u32::try_from(report.findings.len()).unwrap_or(u32::MAX);
@@ -119,21 +140,64 @@ impl Vault {
         Ok(report)
     }
 
-    /// What the log says was written, after proving the log itself against its head.
-    fn logged(&self, report: &mut CheckReport) -> Result<Logged, Error> {
-        let head = self.tree_head();
-        audit::check(&self.log(), &head).map_err(log_fault)?;
+    /// Every log that there is, with its head of now.
+    fn logs(&self, keys: &Keys) -> Result<Vec<Read>, Error> {
+        let own = Read { origin: self.origin.clone(), head: self.tree_head(), entries: 0 };
+        if !self.store().is_shared() {
+            return Ok(vec![own]);
+        }
+        let registry = Registry::of(self.store(), &keys.keyring);
+        let mut logs = vec![own];
+        for log in registry.logs().map_err(Error::from)?.into_iter().filter(|log| log.origin != self.origin) {
+            let head = registry.head(&log.origin).map_err(Error::from)?.ok_or(Error::Corrupt)?;
+            logs.push(Read { origin: log.origin, head, entries: 0 });
+        }
+        logs.sort_by(|one, other| one.origin.cmp(&other.origin));
+        Ok(logs)
+    }
+
+    /// What the logs say was written, after proving each against its head.
+    fn logged(&self, logs: &mut [Read], report: &mut CheckReport) -> Result<Logged, Error> {
         let mut logged = Logged::new();
-        while report.entries < head.size {
-            let part = audit::read_entries(&self.log(), &head, report.entries, AUDIT_ENTRIES_MAX)
-                .map_err(log_fault)?;
+        for log in logs {
+            let source = StoredLog { store: self.store(), origin: &log.origin };
+            audit::check(&source, &log.head).map_err(log_fault)?;
+            self.read_on(log, &mut logged)?;
+            report.entries += log.entries;
+            report.logs.push(CheckedLog { origin: log.origin.clone(), size: log.entries });
+        }
+        Ok(logged)
+    }
+
+    /// Reads a log from where it was read to up to its head.
+    fn read_on(&self, log: &mut Read, logged: &mut Logged) -> Result<(), Error> {
+        let source = StoredLog { store: self.store(), origin: &log.origin };
+        while log.entries < log.head.size {
+            let part = audit::read_entries(&source, &log.head, log.entries, AUDIT_ENTRIES_MAX);
+            let part = part.map_err(log_fault)?;
             let Some(last) = part.last() else {
                 return Err(Error::Corrupt);
             };
-            report.entries = last.index + 1;
-            part.iter().for_each(|part| remember(&part.entry, &mut logged));
+            log.entries = last.index + 1;
+            part.iter().for_each(|part| remember(&part.entry, logged));
         }
-        Ok(logged)
+        Ok(())
+    }
+
+    /// What other daemons wrote or erased while this one looked is in what their logs got since.
+    fn excuse_newer(&self, keys: &Keys, logs: &mut [Read], report: &mut CheckReport) -> Result<(), Error> {
+        let registry = Registry::of(self.store(), &keys.keyring);
+        let mut newer = Logged::new();
+        for log in logs.iter_mut().filter(|log| log.origin != self.origin) {
+            log.head = registry.head(&log.origin).map_err(Error::from)?.ok_or(Error::Corrupt)?;
+            self.read_on(log, &mut newer)?;
+        }
+        report.findings.retain(|finding| match finding {
+            Finding::Foreign { tenant, token } => !newer.contains_key(&(tenant.clone(), *token)),
+            Finding::Missing { tenant, token } => newer.get(&(tenant.clone(), *token)) != Some(&ERASED),
+            _ => true,
+        });
+        Ok(())
     }
 
     fn check_records(
@@ -250,7 +314,9 @@ fn remember(entry: &Entry, logged: &mut Logged) {
         _ => return,
     };
     if let (Some(tenant), Some(token)) = (&entry.tenant, entry.token) {
-        logged.insert((tenant.clone(), token), version);
+        // Several logs have no common order; of a record only versions grow, and nothing comes after its end.
+        let last = logged.entry((tenant.clone(), token)).or_default();
+        *last = (*last).max(version);
     }
 }
 

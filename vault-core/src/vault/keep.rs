@@ -6,9 +6,10 @@ use thiserror::Error;
 
 use crate::audit::{Checkpoint, LogWriter, TreeHead};
 use crate::crypto::VerifyingKey;
-use crate::keys::{AnchorState, AnchoredLog, Keyring};
+use crate::keys::{AnchorState, Keyring};
 
 use super::open::{Vault, lock};
+use super::registry::{Neighbour, anchored_log};
 
 /// The newest signed checkpoint and the head it covers.
 #[derive(Clone)]
@@ -18,6 +19,8 @@ pub(super) struct Published {
     /// The anchor as last read or written; other daemons' logs stay in it.
     pub(super) anchor: AnchorState,
     pub(super) anchored: Option<TreeHead>,
+    /// The other daemons, as they were when last looked at.
+    pub(super) neighbours: Vec<Neighbour>,
 }
 
 impl Published {
@@ -25,7 +28,7 @@ impl Published {
     pub(super) fn before(log: &LogWriter, keyring: &Keyring, anchor: AnchorState) -> Self {
         let head = log.head();
         let note = Checkpoint::sign(log.origin(), &head, keyring.signing_key()).into();
-        Self { head, note, anchor, anchored: None }
+        Self { head, note, anchor, anchored: None, neighbours: Vec::new() }
     }
 }
 
@@ -49,11 +52,7 @@ impl Vault {
         let Some(custody) = &self.custody else {
             return Ok(());
         };
-        let log = AnchoredLog {
-            origin: self.origin.as_str().to_owned(),
-            size: published.head.size,
-            root: published.head.root,
-        };
+        let log = anchored_log(&self.origin, &published.head);
         let mut state = published.anchor;
         state.sequence += 1;
         state.keyring_generation = self.keyring_generation();

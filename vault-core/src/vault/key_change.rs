@@ -17,12 +17,14 @@ use crate::keys::{EncryptingKeys, KeyChangeError, KeyState, KeyVersionInfo, Keyr
 use crate::limits::KEY_ROTATED_AFTER_DAYS;
 
 use super::open::{Keys, Vault, lock};
+use super::registry::{self, Registry, Unregistered};
 use super::request::KeyOrder;
+use super::sealed::UnsealError;
 
 const DAY_MICROS: u64 = 24 * 60 * 60 * 1_000_000;
 
 /// Why the keyring in force is still the old one.
-#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[derive(Debug, Error)]
 pub(super) enum KeyringUnchanged {
     /// The change itself is not possible.
     #[error(transparent)]
@@ -30,6 +32,12 @@ pub(super) enum KeyringUnchanged {
     /// The copies could not be written.
     #[error(transparent)]
     Save(#[from] SaveError),
+    /// Other daemons have another keyring.
+    #[error(transparent)]
+    Registry(#[from] UnsealError),
+    /// Other daemons go on encrypting under the version that is to be retired.
+    #[error("while several daemons share the store no key is rotated")]
+    Shared,
     /// An earlier change is finished, and could not be entered.
     #[error("an earlier change of the keyring could not be entered in the log")]
     Unentered(#[source] Error),
@@ -104,14 +112,19 @@ impl Vault {
         change: impl FnOnce(&mut Keyring, &mut dyn Entropy) -> Result<(), KeyChangeError>,
     ) -> Result<Changed, KeyringUnchanged> {
         let mut unsaved = lock(&self.unsaved);
-        if let Some(left) = unsaved.take() {
+        if let Some(mut left) = unsaved.take() {
+            if let Err(problem) = self.agree(&mut left) {
+                *unsaved = Some(left);
+                return Err(problem);
+            }
             let changes = self.put_in_force(left, true, &mut unsaved, entropy)?;
             let entered = self.enter_key_changes(changes, now, entropy)?;
             if entered.iter().any(|(change, _)| is_wanted(change)) {
                 return Ok(Changed::Before(entered));
             }
         }
-        let (next, ()) = self.keys().keyring.changed(|next| change(next, entropy))?;
+        let (mut next, ()) = self.keys().keyring.changed(|next| change(next, entropy))?;
+        self.agree(&mut next)?;
         self.put_in_force(next, false, &mut unsaved, entropy).map(Changed::Now)
     }
 
@@ -138,9 +151,33 @@ impl Vault {
         Ok(changes)
     }
 
+    /// Makes a changed keyring one that other daemons could be given: made from the one that all have, its
+    /// generation above theirs. Versions are added for keys that none of them uses yet; nothing that they use
+    /// changes.
+    fn agree(&self, next: &mut Keyring) -> Result<(), KeyringUnchanged> {
+        let keys = self.keys();
+        let changes = changes(&keys.keyring, next);
+        if changes.is_empty() || !self.store().is_shared() {
+            return Ok(());
+        }
+        let registry = Registry::of(self.store(), &keys.keyring);
+        let known = registry.check_keyring(&keys.keyring)?;
+        let adds = |change: &KeyChange| match change.info.state {
+            KeyState::Introduced => true,
+            KeyState::Enabled => keys.keyring.versions(&change.tenant, change.class).is_empty(),
+            KeyState::DecryptOnly | KeyState::Destroyed => false,
+        };
+        if !changes.iter().all(adds) && !registry.is_alone(&self.origin)? {
+            return Err(KeyringUnchanged::Shared);
+        }
+        next.catch_up(known.saturating_add(1));
+        Ok(())
+    }
+
     /// Finishes a change that failed on its way to the disk; then enables the next version of every key that
     /// has encrypted for [`KEY_ROTATED_AFTER_DAYS`], and introduces the one after it. Gives how many were
-    /// rotated.
+    /// rotated: none while other daemons are registered, which would go on encrypting, and looking values up,
+    /// under the version before.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the keyring or the entries could not be written; [`State::KeyInUse`] when
@@ -156,7 +193,10 @@ impl Vault {
             let roomy: Vec<_> = due.filter(|(tenant, class)| next.has_room(tenant, *class)).collect();
             roomy.iter().try_for_each(|(tenant, class)| rotate(next, tenant, *class, entropy, now))
         });
-        let changed = changed.map_err(unchanged)?;
+        let changed = match changed {
+            Err(KeyringUnchanged::Shared) => return Ok(0),
+            changed => changed.map_err(unchanged)?,
+        };
         let was_left = matches!(changed, Changed::Before(_));
         let entered = self.entered(changed, now, entropy)?;
         if !was_left && !due(&self.keys().keyring, now).is_empty() {
@@ -188,7 +228,18 @@ impl Vault {
     ) -> Result<Vec<(KeyChange, Receipt)>, Error> {
         let mut lane = self.lane();
         let keys = self.keys();
-        let receipts = self.own_step(&mut lane, &keys, &[], entropy, |planning| {
+        let shared = self.store().is_shared();
+        let wanted = if shared { registry::wanted(&self.origin).to_vec() } else { Vec::new() };
+        let receipts = self.own_step(&mut lane, &keys, &wanted, entropy, |planning| {
+            if shared {
+                let registered = planning.register(&self.origin, keys.policy.short_hash(), now);
+                registered.map_err(|why| match why {
+                    Unregistered::Failed(error) => error,
+                    Unregistered::OtherKeyring | Unregistered::Retired => {
+                        Error::Unavailable(Unavailable::Store)
+                    }
+                })?;
+            }
             let mut entries: Vec<Entry> = changes.iter().filter_map(|change| change.entry(now)).collect();
             for entry in &mut entries {
                 entry.policy = keys.policy.short_hash();
@@ -229,13 +280,14 @@ pub(super) fn rotate(
 pub(super) fn unchanged(reason: KeyringUnchanged) -> Error {
     match reason {
         KeyringUnchanged::Change(KeyChangeError::NoSuchVersion) => Error::State(State::NoSuchKey),
-        KeyringUnchanged::Change(KeyChangeError::WrongState | KeyChangeError::TooManyVersions) => {
+        KeyringUnchanged::Shared
+        | KeyringUnchanged::Change(KeyChangeError::WrongState | KeyChangeError::TooManyVersions) => {
             Error::State(State::KeyInUse)
         }
         KeyringUnchanged::Change(KeyChangeError::AlreadyIntroduced | KeyChangeError::Entropy(_)) => {
             Error::Bug
         }
-        KeyringUnchanged::Save(_) => Error::Unavailable(Unavailable::Store),
+        KeyringUnchanged::Save(_) | KeyringUnchanged::Registry(_) => Error::Unavailable(Unavailable::Store),
         KeyringUnchanged::Unentered(error) => error,
     }
 }

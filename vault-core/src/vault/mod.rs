@@ -27,6 +27,7 @@ mod idempotency;
 mod keep;
 mod key_change;
 mod key_order;
+mod lease;
 mod open;
 mod outcome;
 mod overlay;
@@ -35,6 +36,7 @@ mod prepare;
 mod quota;
 mod read_log;
 mod record;
+mod registry;
 mod request;
 mod reseal;
 mod rewrap;
@@ -44,6 +46,8 @@ mod sealed;
 mod seen;
 #[cfg(test)]
 mod semantics;
+#[cfg(test)]
+mod several;
 mod suspended;
 mod sweep;
 #[cfg(test)]
@@ -51,10 +55,10 @@ mod tests;
 mod tokenize;
 mod view;
 
-pub use accept::{AcceptError, Accepted, AnchorGap};
+pub use accept::{AcceptError, Accepted, AnchorGap, OtherLogGap};
 pub use attempts::{DeniedCall, Forbidden};
 pub use ceremony::{Ceremony, CeremonyView, Giver};
-pub use check::{CheckReport, Finding};
+pub use check::{CheckReport, CheckedLog, Finding};
 pub use closing::{Closing, Sealed};
 pub use keep::AnchorUnwritten;
 pub use key_order::{DestroyedKey, KeyListing};
@@ -62,6 +66,7 @@ pub use open::{Health, Vault};
 pub use outcome::{Outcome, Released, Reply, View};
 pub use prepare::Prepared;
 pub use read_log::{Inclusion, LogListing};
+pub use registry::Neighbour;
 pub use request::{KeyOrder, NewValue, Request};
 pub use reseal::{BegunReseal, ResealError};
 pub use rewrap::{RewrapPhase, RewrapProgress};

@@ -16,7 +16,7 @@ use super::attempts::Attempts;
 use super::batch::{Plan, Planning};
 use super::keep::Published;
 use super::overlay::Overlay;
-use super::quota::Accounts;
+use super::quota::{Accounts, Share};
 use super::seen::Seen;
 use super::sweep::Cursor;
 
@@ -109,15 +109,12 @@ impl Vault {
             sweep: Cursor::default(),
             seen: Seen::default(),
         };
+        let accounts = Accounts::of(&parts.policy, share_of(parts.store.as_ref(), &origin));
         Self {
             origin,
             store: parts.store,
             custody: parts.custody,
-            keys: RwLock::new(Keys {
-                keyring: parts.keyring,
-                accounts: Accounts::of(&parts.policy),
-                policy: parts.policy,
-            }),
+            keys: RwLock::new(Keys { keyring: parts.keyring, policy: parts.policy, accounts }),
             unsaved: Mutex::new(None),
             lane: Mutex::new(lane),
             health: AtomicU8::new(Health::Serving as u8),
@@ -320,6 +317,11 @@ impl Lane {
         };
         writes.push(self.head_key.clone(), head);
     }
+}
+
+/// Who counts in rows of its own, because others may serve the same store.
+pub(super) fn share_of(store: &dyn Store, origin: &Origin) -> Share {
+    Share(store.is_shared().then(|| log_prefix(origin)))
 }
 
 /// Eight bytes that stand for a log's origin in the keys of its rows.

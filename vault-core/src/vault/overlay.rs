@@ -39,7 +39,7 @@ impl Overlay {
     /// Reads all keys in one snapshot.
     ///
     /// Where the engine reports damage, the keys are read one by one, so that one bad row is not the whole
-    /// batch's end. No row changes in between: the lane is the only writer.
+    /// batch's end. A row that another daemon changes in between is noticed when it is written.
     pub(super) fn read(store: &dyn Store, keys: Vec<Key>) -> Result<Self, Fault> {
         let mut overlay = Self { rows: HashMap::new(), mark: store.mark() };
         overlay.read_also(store, keys)?;
@@ -81,6 +81,13 @@ impl Overlay {
         let seen = self.rows.entry(key).or_insert(Seen::UNREAD);
         seen.value = Some(value);
         seen.pending = true;
+    }
+
+    /// Lets the commit conflict with whoever changes a row that was read, without changing it.
+    pub(super) fn hold(&mut self, key: &Key) {
+        if let Some(seen) = self.rows.get_mut(key) {
+            seen.pending |= seen.value.is_some();
+        }
     }
 
     /// Deletes a row that was read.

@@ -11,9 +11,10 @@ use crate::policy::Policy;
 use crate::store::{Key, Space};
 
 use super::batch::Planning;
-use super::key_change::Changed;
-use super::open::{Keys, Lane, Vault};
+use super::key_change::{Changed, KeyringUnchanged};
+use super::open::{Keys, Lane, Vault, share_of};
 use super::quota::Accounts;
+use super::registry::{self, Registry, Unregistered};
 use super::sealed::UnsealError;
 
 /// Version of a tenant's choices row.
@@ -51,7 +52,10 @@ impl Vault {
         loaded.policy = policy.short_hash();
         entries.push(loaded);
         let entered = self.put_policy_in_force(policy, &entries, entropy);
-        if entered.is_err() {
+        if entered.is_err()
+            && !changes.is_empty()
+            && !matches!(entered, Err(UnsealError::OtherKeyring { .. }))
+        {
             // The keys are there whatever became of the policy.
             self.enter_key_changes(changes, now, entropy).map_err(UnsealError::Commit)?;
         }
@@ -67,7 +71,7 @@ impl Vault {
         let mut lane = self.lane();
         let mut keys = self.keys_mut();
         self.enter_policy(&mut lane, &keys, &policy, entries, entropy)?;
-        keys.accounts = Accounts::of(&policy);
+        keys.accounts = Accounts::of(&policy, share_of(self.store(), &self.origin));
         keys.policy = policy;
         Ok(())
     }
@@ -94,7 +98,10 @@ impl Vault {
                 Ok(())
             },
         );
-        covered.map_err(|problem| UnsealError::Keyring(problem.to_string()))
+        covered.map_err(|problem| match problem {
+            KeyringUnchanged::Registry(error) => error,
+            problem => UnsealError::Keyring(problem.to_string()),
+        })
     }
 
     fn enter_policy(
@@ -109,8 +116,13 @@ impl Vault {
             .tenants()
             .map(|tenant| (choices_key(tenant.id()), [CHOICES, u8::from(tenant.one_token_per_value())]))
             .collect();
-        let wanted: Vec<Key> = choices.iter().map(|(key, _)| key.clone()).collect();
-        let mut changed = false;
+        let shared = self.store().is_shared();
+        let mut wanted: Vec<Key> = choices.iter().map(|(key, _)| key.clone()).collect();
+        if shared {
+            wanted.extend(registry::wanted(&self.origin));
+        }
+        let now = entries.last().map_or(Timestamp::default(), |loaded| loaded.at);
+        let (mut changed, mut unregistered) = (false, None);
         let entered = self.own_step(lane, keys, &wanted, entropy, |planning| {
             for (key, choice) in &choices {
                 changed |= !planning.keep_choice(key, choice)?;
@@ -119,14 +131,30 @@ impl Vault {
                 return Err(Error::Denied);
             }
             let mut entries = entries.to_vec();
+            if shared {
+                match planning.register(&self.origin, policy.short_hash(), now) {
+                    Ok(true) => entries.insert(0, registry::registration(now)),
+                    Ok(false) => {}
+                    Err(Unregistered::Failed(error)) => return Err(error),
+                    Err(why) => {
+                        unregistered = Some(why);
+                        return Err(Error::Denied);
+                    }
+                }
+            }
             for entry in &mut entries {
                 planning.entropy.fill(&mut entry.id).map_err(|_| Error::Bug)?;
             }
             Ok(entries)
         });
-        match entered {
-            Err(_) if changed => Err(UnsealError::TenantChoice),
-            entered => entered.map(drop).map_err(UnsealError::Commit),
+        match (entered, unregistered) {
+            (Err(_), _) if changed => Err(UnsealError::TenantChoice),
+            (Err(_), Some(Unregistered::OtherKeyring)) => {
+                Registry::of(self.store(), &keys.keyring).check_keyring(&keys.keyring)?;
+                Err(UnsealError::Registry)
+            }
+            (Err(_), Some(Unregistered::Retired)) => Err(UnsealError::Retired),
+            (entered, _) => entered.map(drop).map_err(UnsealError::Commit),
         }
     }
 }

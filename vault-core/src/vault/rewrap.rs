@@ -20,6 +20,7 @@ use crate::policy::{Ask, Right};
 use crate::store::{Fault, Key, Row, Space, rows};
 
 use super::batch::Planning;
+use super::lease::Lease;
 use super::open::{Keys, Lane, Vault};
 use super::tokenize::record_key;
 
@@ -142,6 +143,8 @@ struct Due {
     tenant: TenantId,
     class: Class,
     progress: RewrapProgress,
+    /// Held while rewrapping, where several daemons could.
+    lease: Option<Lease>,
 }
 
 /// The rows of one step.
@@ -180,7 +183,7 @@ impl Vault {
         let (due, damaged) = found;
         let stepped = self.take_step(&mut lane, &keys, due, now, entropy)?;
         // The row is written anew by now: the alarm is raised once.
-        if damaged { Err(Error::Corrupt) } else { Ok(Some(stepped)) }
+        if damaged { Err(Error::Corrupt) } else { Ok(stepped) }
     }
 
     /// The first rewrap that is not done, and whether its row was damaged: it begins anew then.
@@ -188,6 +191,12 @@ impl Vault {
         let keys = self.keys();
         keys.policy.decide(Some(keys.policy.vault_itself()), Ask::to(Right::Rewrap))?;
         let rotated = rotated(&keys);
+        let lease = self.store().is_shared().then(|| Lease::of(&self.origin, b"rewrap"));
+        if let (Some(lease), false) = (&lease, rotated.is_empty())
+            && lease.is_anothers(self.store(), &keys, now)?
+        {
+            return Ok(None);
+        }
         let places: Vec<Key> =
             rotated.iter().map(|(tenant, class, _)| progress_key(tenant, *class)).collect();
         let rows = if places.is_empty() {
@@ -201,7 +210,7 @@ impl Vault {
             let progress = found.ok().flatten().filter(|found| found.target == target);
             let progress = progress.unwrap_or_else(|| RewrapProgress::begin(target, now));
             if progress.phase != RewrapPhase::Done {
-                return Ok(Some((Due { tenant, class, progress }, damaged)));
+                return Ok(Some((Due { tenant, class, progress, lease }, damaged)));
             }
         }
         Ok(None)
@@ -225,9 +234,9 @@ impl Vault {
         due: Due,
         now: Timestamp,
         entropy: &mut dyn Entropy,
-    ) -> Result<RewrapProgress, Error> {
+    ) -> Result<Option<RewrapProgress>, Error> {
         let seen = self.seen(&due)?;
-        let Due { ref tenant, class, mut progress } = due;
+        let Due { ref tenant, class, mut progress, ref lease } = due;
         let old = match progress.phase {
             RewrapPhase::Rewrapping => keys.old(tenant, &seen.rows, progress.target),
             _ => Vec::new(),
@@ -238,7 +247,13 @@ impl Vault {
         let place = progress_key(tenant, class);
         let mut wanted = vec![place.clone()];
         wanted.extend(old.iter().flat_map(|old| old.index.iter().chain([&old.key]).cloned()));
+        wanted.extend(lease.iter().map(|lease| lease.key.clone()));
+        let mut is_anothers = false;
         self.own_step(lane, keys, &wanted, entropy, |planning| {
+            is_anothers = lease.as_ref().is_some_and(|lease| !lease.take(planning, now));
+            if is_anothers {
+                return Ok(Vec::new());
+            }
             old.iter().try_for_each(|old| planning.rewrap(tenant, old, now))?;
             planning.put_row(place.clone(), &progress.to_bytes());
             let mut entry = Entry::new(now, Actor::Vault, Action::Rewrap);
@@ -249,12 +264,12 @@ impl Vault {
             planning.entropy.fill(&mut entry.id).map_err(|_| Error::Bug)?;
             Ok(vec![entry])
         })?;
-        Ok(progress)
+        Ok((!is_anothers).then_some(progress))
     }
 
     /// The next rows of the class. Their keys begin with its code, in both spaces.
     fn seen(&self, due: &Due) -> Result<Seen, Error> {
-        let Due { tenant, class, progress } = due;
+        let Due { tenant, class, progress, .. } = due;
         let limit = if progress.phase == RewrapPhase::Rewrapping { REWRAP_ROWS_MAX } else { SCAN_ROWS_MAX };
         let start = [class.code()];
         let after = if progress.after.is_empty() { &start[..] } else { &progress.after };

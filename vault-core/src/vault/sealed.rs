@@ -15,6 +15,7 @@ use crate::keys::{
     OpenError, RootKey, SaveError, Seal, SealDescription, ShareFault, UnsealAttempt, UnsealJournal,
     UnsealOutcome,
 };
+use crate::limits::ANCHOR_LOGS_MAX;
 use crate::policy::{Identity, Policy};
 use crate::store::{Fault, Space, Store};
 
@@ -23,6 +24,7 @@ use super::keep::Published;
 use super::key_change::generation_note;
 use super::open::{Custody, Parts, Vault, head_key};
 use super::read_log::StoredLog;
+use super::registry::{LogBehind, Registry, anchored_log};
 
 /// The journal's file, beside the keyring.
 pub(super) const UNSEAL_JOURNAL: &str = "unseal-journal";
@@ -38,7 +40,7 @@ pub struct SealedVault {
     pub(super) attempts: Arc<Attempts>,
 }
 
-/// Why a vault could not be created.
+/// Why a vault could not be created, or joined.
 #[derive(Debug, Error)]
 pub enum InitError {
     /// There is a keyring, an anchor or a log already: nothing is overwritten.
@@ -47,6 +49,12 @@ pub enum InitError {
     /// The keyring or the anchor could not be written.
     #[error("the keyring or the anchor could not be written: {0}")]
     Keys(String),
+    /// There is no store that daemons share, or no daemon in it.
+    #[error("there is no daemon to join: only a store that is shared, with a vault in it, takes another one")]
+    NothingToJoin,
+    /// The store has as many daemons as an anchor has room for.
+    #[error("there are {ANCHOR_LOGS_MAX} daemons already")]
+    TooMany,
     /// What unsealing also can meet.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
@@ -93,8 +101,41 @@ pub enum UnsealError {
         anchored: u64,
     },
     /// The store or the anchor has the log of another origin and none of this one.
-    #[error("the store has an audit log of another origin: set audit_origin as it was at init")]
+    #[error(
+        "the store has an audit log of another origin: set audit_origin as it was at init; or, for one more \
+         daemon on a store that is shared, vaultd join"
+    )]
     OtherOrigin,
+    /// The log of another daemon does not extend what the anchor knows, or is no longer registered.
+    #[error(
+        "the log {origin} of another daemon has {log_size} entries and does not extend the {anchor_size} \
+         that the anchor knows"
+    )]
+    OtherLog {
+        /// Which log.
+        origin: String,
+        /// Entries that the anchor knows of.
+        anchor_size: u64,
+        /// Entries in the store; 0 where it is not registered.
+        log_size: u64,
+    },
+    /// This daemon's registration was ended.
+    #[error("this daemon's log was retired: vaultd join under another audit_origin, with the keyring of now")]
+    Retired,
+    /// What the store says of its daemons does not authenticate.
+    #[error("the store's register of daemons is damaged, or that of another vault")]
+    Registry,
+    /// The keyring is older than that of the other daemons, or has keys that they have not.
+    #[error(
+        "the keyring (generation {found}) is not the one of the other daemons (generation {known}): \
+         copy theirs"
+    )]
+    OtherKeyring {
+        /// Generation on disk.
+        found: u64,
+        /// Generation that the store knows.
+        known: u64,
+    },
     /// The log in the store contradicts itself.
     #[error("the audit log is damaged")]
     Log,
@@ -214,6 +255,74 @@ impl SealedVault {
         unsealed
     }
 
+    /// Registers this daemon with the vault in a shared store, which it then is another daemon of: with a
+    /// copy of the keyring, an anchor of its own, and a log whose first entry says so. Whoever unseals may
+    /// do this.
+    ///
+    /// Repeated after it was cut off, it goes on.
+    ///
+    /// # Errors
+    /// [`InitError`]; [`InitError::Exists`] where this log is there already.
+    pub fn join(
+        &self,
+        given: Credential<'_>,
+        who: &Identity,
+        policy: Arc<Policy>,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Vault, InitError> {
+        let begun = self.begin(who, now)?;
+        let joined = self.joining(given).and_then(|opening| {
+            let mut entry = Entry::new(now, actor(&policy, who), Action::Unseal);
+            entry.policy = policy.short_hash();
+            Ok(self.enter(opening, &begun, entry, policy, entropy)?)
+        });
+        if let Err(error) = &joined {
+            let outcome =
+                if let InitError::Unseal(error) = error { outcome_of(error) } else { UnsealOutcome::Refused };
+            self.attempts.settle(&begun, outcome);
+        }
+        joined
+    }
+
+    /// Reads everything that a new daemon begins with, and makes its anchor.
+    fn joining(&self, given: Credential<'_>) -> Result<Opening, InitError> {
+        if !self.store.is_shared() {
+            return Err(InitError::NothingToJoin);
+        }
+        let mut opening = self.read(given)?;
+        if opening.head.is_some() {
+            return Err(InitError::Exists);
+        }
+        let registry = Registry::of(self.store.as_ref(), &opening.keyring);
+        let logs = registry.logs().map_err(UnsealError::from)?;
+        match logs.len() {
+            0 => return Err(InitError::NothingToJoin),
+            ANCHOR_LOGS_MAX.. => return Err(InitError::TooMany),
+            _ => registry.check_keyring(&opening.keyring)?,
+        };
+        let mut anchor =
+            AnchorState { sequence: 1, logs: Vec::new(), keyring_generation: opening.keyring.generation() };
+        for log in &logs {
+            let head = registry.head(&log.origin).map_err(UnsealError::from)?.ok_or(UnsealError::Registry)?;
+            anchor.logs.push(anchored_log(&log.origin, &head));
+        }
+        anchor.logs.sort_by(|one, other| one.origin.cmp(&other.origin));
+        match &opening.anchor {
+            Err(AnchorError::Missing) => {
+                self.anchor_of(&opening.keyring).create(&opening.root, &anchor).map_err(unwritten)?;
+                opening.anchor = Ok(anchor);
+            }
+            Err(problem) => return Err(UnsealError::Anchor(problem.to_string()).into()),
+            // From a joining that was cut off.
+            Ok(known) if known.logs.iter().all(|log| log.origin != self.origin.as_str()) => {
+                self.check_neighbours(&opening, known)?;
+            }
+            Ok(_) => return Err(InitError::Exists),
+        }
+        Ok(opening)
+    }
+
     /// Writes down that an attempt begins; it is not made where that fails.
     pub(super) fn begin(&self, who: &Identity, now: Timestamp) -> Result<UnsealAttempt, UnsealError> {
         // Without a keyring there is mostly no folder to write into, and the keyring says more.
@@ -225,12 +334,24 @@ impl SealedVault {
         &self,
         given: Credential<'_>,
         begun: &UnsealAttempt,
+        unsealed: Entry,
+        policy: Arc<Policy>,
+        entropy: &mut dyn Entropy,
+    ) -> Result<Vault, UnsealError> {
+        let opening = self.opening(given)?;
+        self.enter(opening, begun, unsealed, policy, entropy)
+    }
+
+    /// Opens with what the journal has, and this opening, as the first entries.
+    fn enter(
+        &self,
+        opening: Opening,
+        begun: &UnsealAttempt,
         mut unsealed: Entry,
         policy: Arc<Policy>,
         entropy: &mut dyn Entropy,
     ) -> Result<Vault, UnsealError> {
         let now = unsealed.at;
-        let opening = self.opening(given)?;
         // A change that was saved but never entered shows here.
         unsealed.note = generation_note(opening.keyring.generation());
         // Until it is cleared nobody else writes to it.
@@ -289,6 +410,10 @@ impl SealedVault {
         self.attempts.complete().map(drop)
     }
 
+    pub(super) fn store(&self) -> &dyn Store {
+        self.store.as_ref()
+    }
+
     pub(super) fn anchor_of(&self, keyring: &Keyring) -> AnchorFile {
         AnchorFile::new(&self.anchor, *keyring.vault_id())
     }
@@ -305,7 +430,46 @@ impl SealedVault {
             return Err(UnsealError::OtherOrigin);
         }
         self.check_extends(&opening)?;
+        self.check_neighbours(&opening, anchor)?;
         Ok(opening)
+    }
+
+    /// What other daemons wrote must be there too, and this daemon must have their keyring.
+    fn check_neighbours(&self, opening: &Opening, anchor: &AnchorState) -> Result<(), UnsealError> {
+        if !self.store.is_shared() {
+            return Ok(());
+        }
+        let registry = Registry::of(self.store.as_ref(), &opening.keyring);
+        let logs = registry.logs()?;
+        if logs.iter().any(|log| log.retired && log.origin == self.origin) {
+            return Err(UnsealError::Retired);
+        }
+        registry.check_keyring(&opening.keyring)?;
+        match self.others_behind(&registry, anchor)?.into_iter().next() {
+            None => Ok(()),
+            Some((origin, LogBehind { anchor_size, log_size })) => {
+                Err(UnsealError::OtherLog { origin, anchor_size, log_size })
+            }
+        }
+    }
+
+    /// The logs of other daemons that are not what the anchor knows, by origin.
+    pub(super) fn others_behind(
+        &self,
+        registry: &Registry<'_>,
+        anchor: &AnchorState,
+    ) -> Result<Vec<(String, LogBehind)>, UnsealError> {
+        let logs = registry.logs()?;
+        let mut behind = Vec::new();
+        for known in anchor.logs.iter().filter(|known| known.origin != self.origin.as_str()) {
+            let registered = logs.iter().find(|log| log.origin.as_str() == known.origin);
+            let extended = match registered {
+                Some(log) => registry.extended(&log.origin, Some(known))?,
+                None => Err(LogBehind { anchor_size: known.size, log_size: 0 }),
+            };
+            behind.extend(extended.err().map(|behind| (known.origin.clone(), behind)));
+        }
+        Ok(behind)
     }
 
     /// Whether there is a log already, but not ours: a second history must not begin by a changed name.

@@ -27,6 +27,11 @@ impl Vault {
         let Some(found) = stored_head(self.store(), lane) else {
             return;
         };
+        match self.is_retired() {
+            None => return,
+            Some(true) => return self.must_seal(lane),
+            Some(false) => {}
+        }
         let before = (lane.head_version > 0).then_some(lane.head.as_slice());
         if found.as_deref() == before {
             lane.unknown = None;

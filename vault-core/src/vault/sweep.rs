@@ -1,5 +1,8 @@
 //! Sweeping: rows that count no more leave in bounded steps: expired idempotency rows, the seen tokens of
 //! past days, and the quota rows of past windows, whoever they were of.
+//!
+//! Of the daemons that share a store one sweeps: the lease, a row that names it and when that ends, is
+//! replaced in the commit of each step, so that no row is swept, and no refusal summed up, by two.
 
 use std::collections::BTreeSet;
 
@@ -12,6 +15,7 @@ use crate::limits::SCAN_ROWS_MAX;
 use crate::store::{Key, Row, Space, rows};
 
 use super::idempotency::expires_at;
+use super::lease::Lease;
 use super::open::{Keys, Vault};
 use super::quota::{charged, unentered_of_past};
 use super::seen::seen_day;
@@ -40,6 +44,12 @@ impl Vault {
     pub fn sweep(&self, now: Timestamp, entropy: &mut dyn Entropy) -> Result<usize, Error> {
         let mut lane = self.lane();
         let keys = self.keys();
+        let lease = self.store().is_shared().then(|| Lease::of(&self.origin, b"sweep"));
+        if let Some(lease) = &lease
+            && lease.is_anothers(self.store(), &keys, now)?
+        {
+            return Ok(0);
+        }
         let mut cursor = lane.sweep.clone();
         let mut swept = self.past_counters(&keys, &mut cursor, now)?;
         swept.rows.extend(self.seen_before(now));
@@ -48,7 +58,14 @@ impl Vault {
         if swept.rows.is_empty() {
             return Ok(0);
         }
-        self.own_step(&mut lane, &keys, &swept.rows, entropy, |planning| {
+        let mut wanted = swept.rows.clone();
+        wanted.extend(lease.iter().map(|lease| lease.key.clone()));
+        let mut left = false;
+        self.own_step(&mut lane, &keys, &wanted, entropy, |planning| {
+            left = lease.as_ref().is_some_and(|lease| !lease.take(planning, now));
+            if left {
+                return Ok(Vec::new());
+            }
             swept.rows.iter().for_each(|key| planning.overlay.delete(key));
             let mut entry = Entry::new(now, Actor::Vault, Action::Sweep);
             entry.count = u32::try_from(swept.rows.len()).unwrap_or(u32::MAX);
@@ -60,7 +77,7 @@ impl Vault {
             }
             Ok(entries)
         })?;
-        Ok(swept.rows.len())
+        Ok(if left { 0 } else { swept.rows.len() })
     }
 
     /// One scan of the quota rows. Whoever calls again gets a new row, so that it is all one whether the

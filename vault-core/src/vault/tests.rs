@@ -204,7 +204,7 @@ impl Bench {
     }
 }
 
-fn identity(who: &str) -> Identity {
+pub(super) fn identity(who: &str) -> Identity {
     Identity::uri(&format!("spiffe://test/{who}")).unwrap()
 }
 
@@ -221,7 +221,7 @@ pub(super) fn tokenize(pan: &[u8], key: Option<&str>) -> Request {
     Request::Tokenize { items: vec![item(card(pan))], idempotency_key, batch: false }
 }
 
-fn detokenize(token: Token, purpose: &str) -> Request {
+pub(super) fn detokenize(token: Token, purpose: &str) -> Request {
     Request::Detokenize {
         items: vec![Ok(token)],
         purpose: purpose.into(),
@@ -230,7 +230,7 @@ fn detokenize(token: Token, purpose: &str) -> Request {
     }
 }
 
-fn only(outcome: Outcome) -> Result<Token, Error> {
+pub(super) fn only(outcome: Outcome) -> Result<Token, Error> {
     match outcome.into_result()? {
         Reply::Tokenized(mut tokens) => tokens.pop().unwrap(),
         _ => panic!("another reply"),

@@ -258,9 +258,22 @@ impl Planning<'_> {
         }
         let results: Vec<_> = work.items.iter().map(|item| self.tokenize_item(item)).collect();
         if let Some(idempotency) = &work.idempotency {
+            self.hold_existing(work);
             self.remember(idempotency, &results, call.at);
         }
         Ok(Reply::Tokenized(results))
+    }
+
+    /// An outcome that is remembered must not outlive its token: whoever erases a token that this call found
+    /// removes the outcome too, or comes first. A lane that is alone needs no such precondition.
+    fn hold_existing(&mut self, work: &PreparedTokenize) {
+        if self.keys.accounts.are_shared() {
+            let ready = work.items.iter().filter_map(|item| match item {
+                PreparedItem::Ready(item) => Some(item),
+                PreparedItem::Bad { .. } => None,
+            });
+            ready.flat_map(|item| &item.index).for_each(|key| self.overlay.hold(key));
+        }
     }
 
     /// The stored outcome, with one entry for the whole call.

@@ -1,19 +1,20 @@
-//! `init`, `reseal`, `check` and `anchor accept`: commands on a vault that no daemon serves meanwhile.
+//! `init`, `join`, `retire`, `reseal`, `check` and `anchor accept`: commands on a vault that no daemon
+//! serves meanwhile.
 
 use std::error::Error;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use vault_core::audit::VerifierKey;
+use vault_core::audit::{Origin, VerifierKey};
 use vault_core::clock::Clock as _;
 use vault_core::crypto::SystemEntropy;
 use vault_core::crypto::passphrase::Params;
 use vault_core::data::{CallerText, PrincipalId};
 use vault_core::keys::{Deal, HsmKey, Seal};
-use vault_core::vault::{AcceptError, Accepted, Finding, InitError, ResealError};
+use vault_core::vault::{AcceptError, Accepted, Finding, InitError, OtherLogGap, ResealError};
 use vault_daemon::clock::SystemClock;
 use vault_daemon::config::{Config, SealConfig};
-use vault_daemon::daemon::{Site, own_identity};
+use vault_daemon::daemon::{Site, StartError, open_store, own_identity};
 use vault_daemon::hsm::Use;
 
 use super::serve::refuse_dev;
@@ -40,6 +41,9 @@ pub(super) struct Accept {
     /// knows, or when there is no anchor to tell.
     #[arg(long, value_name = "N")]
     keyring_generation: Option<u64>,
+    /// Entries that another daemon's log has, as the refusal names them; once for each that it names.
+    #[arg(long, value_name = "ORIGIN=N", value_parser = other_log)]
+    other_log: Vec<(String, u64)>,
     /// Why the missing entries are given up: 1 to 64 characters of A-Z a-z 0-9 . _ : / -
     #[arg(long)]
     reason: String,
@@ -84,6 +88,15 @@ enum SealBy {
 }
 
 #[derive(Args)]
+pub(super) struct Retire {
+    #[command(flatten)]
+    vault: WithCredential,
+    /// The log of the daemon that goes.
+    #[arg(long, value_name = "ORIGIN")]
+    log: String,
+}
+
+#[derive(Args)]
 pub(super) struct Reseal {
     #[command(flatten)]
     vault: WithCredential,
@@ -116,6 +129,31 @@ pub(super) fn init(options: &Init) -> Done {
             })
         },
     )
+}
+
+pub(super) fn join(options: &WithCredential) -> Done {
+    let (config, given) = options.load()?;
+    refuse_dev(&config)?;
+    let site = Site::open(&config)?;
+    let vault = site.join(given.credential(), &SystemClock)?;
+    println!("joined vault {} of environment {}", vault.vault_id(), vault.environment());
+    let key = VerifierKey::new(vault.origin().clone(), vault.verifying_key());
+    println!("verifier key of this daemon's log: {key}");
+    close(vault)
+}
+
+pub(super) fn retire(options: &Retire) -> Done {
+    let (config, given) = options.vault.load()?;
+    let origin = Origin::parse(&options.log)?;
+    let site = Site::open(&config)?;
+    // Held until it is done: a daemon that serves has its log, and one that comes back finds itself retired.
+    let _claim = open_store(&config.store, &origin).map_err(StartError::Store)?;
+    let vault = site.unseal(given.credential(), &SystemClock)?;
+    let retired = vault.retire(&origin, SystemClock.now(), &mut SystemEntropy::new());
+    close(vault)?;
+    retired.map_err(|error| format!("{origin} is not retired: {}", error.reason()))?;
+    println!("retired: no daemon opens with the log {origin} any more");
+    Ok(())
 }
 
 pub(super) fn reseal(options: &Reseal) -> Done {
@@ -211,6 +249,9 @@ pub(super) fn check(options: &WithCredential) -> Done {
         "{} entries, {} records and {} index rows read",
         report.entries, report.records, report.index_rows
     );
+    for log in &report.logs {
+        println!("log {}: {} entries, proven against its head", log.origin, log.size);
+    }
     for finding in &report.findings {
         println!("{}", describe(finding));
     }
@@ -228,6 +269,7 @@ pub(super) fn anchor(command: &AnchorCommand) -> Done {
     let accepted = Accepted {
         log_size: options.size,
         keyring_generation: options.keyring_generation,
+        others: options.other_log.clone(),
         reason,
         who: own_identity()?,
     };
@@ -239,11 +281,22 @@ pub(super) fn anchor(command: &AnchorCommand) -> Done {
             Ok(())
         }
         Err(AcceptError::Unstated(gap)) => {
-            let stated = format!("--size {} --keyring-generation {}", gap.log_size, gap.keyring_generation);
+            let mut stated =
+                format!("--size {} --keyring-generation {}", gap.log_size, gap.keyring_generation);
+            for OtherLogGap { origin, log_size, .. } in &gap.others {
+                stated.push_str(&format!(" --other-log {origin}={log_size}"));
+            }
             Err(format!("nothing was changed: {gap}\nto accept exactly this: {stated}").into())
         }
         Err(AcceptError::Unseal(problem)) => Err(problem.into()),
     }
+}
+
+/// `ORIGIN=N`; an origin has no equals sign by the configuration, so that the last one ends it.
+fn other_log(text: &str) -> Result<(String, u64), String> {
+    let parsed =
+        text.rsplit_once('=').and_then(|(origin, size)| Some((origin.to_owned(), size.parse().ok()?)));
+    parsed.ok_or_else(|| "must be the origin of a log, an equals sign and a number".to_owned())
 }
 
 fn describe(finding: &Finding) -> String {

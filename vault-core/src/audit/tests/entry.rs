@@ -198,6 +198,8 @@ fn codes_of_actions_never_change() {
             (41, "key-introduced"),
             (42, "key-enabled"),
             (43, "key-destroyed"),
+            (44, "log-registered"),
+            (45, "log-retired"),
             (48, "ceremony-begun"),
             (49, "share-given"),
             (50, "ceremony-cancelled"),
