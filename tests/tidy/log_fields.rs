@@ -4,7 +4,8 @@ use crate::refuse;
 use crate::source::{Token, rust_files, tokens};
 
 /// What an event of the daemon may tell. None of these ever holds a value, a token or part of a request.
-const FIELDS: [&str; 9] = ["address", "count", "error", "event", "kind", "reason", "rpc", "sealed", "whole"];
+const FIELDS: [&str; 10] =
+    ["address", "count", "error", "event", "kind", "origin", "reason", "rpc", "sealed", "whole"];
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 #[test]

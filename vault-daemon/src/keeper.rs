@@ -7,7 +7,9 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use vault_core::audit::Origin;
 use vault_core::crypto::SystemEntropy;
+use vault_core::error::Error;
 use vault_core::vault::{Closing, Health, Vault};
 use vault_guard::{KeyMemory, key_memory, wipe_stack};
 
@@ -17,6 +19,9 @@ use crate::telemetry::Metrics;
 
 /// How far behind the log checkpoint and anchor may be.
 const ROUND: Duration = Duration::from_secs(1);
+
+/// Rounds between two looks at the logs of other daemons.
+const LOOK_AROUND_ROUNDS: u32 = 9;
 
 /// The keeper's thread; it ends when this is dropped.
 pub(crate) struct Keeper {
@@ -30,6 +35,9 @@ struct Rounds {
     metrics: Arc<Metrics>,
     was_suspended: bool,
     told_of_keys: bool,
+    until_look: u32,
+    /// The daemons that were last seen with another policy.
+    of_other_policy: Vec<Origin>,
 }
 
 impl Keeper {
@@ -39,7 +47,15 @@ impl Keeper {
     /// When the system gives no thread.
     pub(crate) fn start(custody: Arc<Custody>, lane: Arc<Lane>, metrics: Arc<Metrics>) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
-        let mut rounds = Rounds { custody, lane, metrics, was_suspended: false, told_of_keys: false };
+        let mut rounds = Rounds {
+            custody,
+            lane,
+            metrics,
+            was_suspended: false,
+            told_of_keys: false,
+            until_look: 0,
+            of_other_policy: Vec::new(),
+        };
         let walk = move || {
             while stopped.recv_timeout(ROUND) == Err(RecvTimeoutError::Timeout) {
                 rounds.walk();
@@ -76,6 +92,7 @@ impl Rounds {
 
     fn keep(&mut self, vault: &Vault) {
         self.was_suspended = false;
+        self.look_around(vault);
         if vault.keep().is_err() {
             self.metrics.alarm();
             tracing::error!(event = "anchor_unwritten", "the anchor file could not be written");
@@ -105,6 +122,29 @@ impl Rounds {
             self.metrics.alarm();
             tracing::error!(event = "keys_in_ordinary_memory", "no more memory for keys can be locked");
         }
+    }
+
+    /// Every few rounds: are the other daemons' logs what they were, and do all decide by one policy?
+    fn look_around(&mut self, vault: &Vault) {
+        let Some(left) = self.until_look.checked_sub(1) else {
+            self.until_look = LOOK_AROUND_ROUNDS;
+            return self.look(vault);
+        };
+        self.until_look = left;
+    }
+
+    fn look(&mut self, vault: &Vault) {
+        if vault.look_around() == Err(Error::Corrupt) {
+            tracing::error!(event = "other_log_broken", "another daemon's log is not what it was");
+            return;
+        }
+        let policy = vault.policy().short_hash();
+        let others = vault.neighbours().into_iter().filter(|other| other.policy != policy);
+        let others: Vec<Origin> = others.map(|other| other.origin).collect();
+        for origin in others.iter().filter(|origin| !self.of_other_policy.contains(origin)) {
+            tracing::warn!(event = "policies_differ", origin = origin.as_str());
+        }
+        self.of_other_policy = others;
     }
 
     fn resume(&mut self, vault: &Vault) {

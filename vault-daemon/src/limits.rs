@@ -67,3 +67,5 @@ pub const POSTGRES_KEEPALIVE_RETRIES: u32 = 3;
 pub const POSTGRES_CLAIM_PAUSE: Duration = Duration::from_millis(100);
 /// So many times.
 pub const POSTGRES_CLAIM_PAUSES_MAX: usize = 20;
+/// Seconds by which the database's clock and this host's may differ: with windows of a minute, less than one.
+pub const POSTGRES_CLOCK_SECONDS_MAX: u64 = 60;

@@ -1,7 +1,8 @@
 //! `audit export` and `audit verify`.
 
+use std::error::Error;
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Write as _};
+use std::io::{BufRead, BufReader, BufWriter, Read as _, Seek as _, Write as _};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -10,6 +11,9 @@ use vault_daemon::clock::SystemClock;
 use vault_daemon::daemon::Site;
 
 use super::{Done, WithCredential, close};
+
+/// Title and verifier key of an export stay far below.
+const HEADING_BYTES_MAX: u64 = 1_024;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -30,16 +34,16 @@ pub(super) struct Export {
 
 #[derive(Args)]
 pub(super) struct Verify {
-    /// The export.
-    #[arg(long, value_name = "FILE")]
-    export: PathBuf,
-    /// The log's verifier key, as `vaultd init` printed it.
-    #[arg(long)]
-    key: String,
-    /// A checkpoint kept from earlier, which the log must extend; may be repeated.
+    /// The export; once for each log, where several daemons share a store.
+    #[arg(long, value_name = "FILE", required = true)]
+    export: Vec<PathBuf>,
+    /// The log's verifier key, as `vaultd init` or `join` printed it; once for each export, in any order.
+    #[arg(long, required = true)]
+    key: Vec<String>,
+    /// A checkpoint kept from earlier, which its log must extend; may be repeated.
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
-    /// A file with receipts, one a line, each of which must be in the log; may be repeated.
+    /// A file with receipts, one a line, each of which must be in its log; may be repeated.
     #[arg(long, value_name = "FILE")]
     receipts: Vec<PathBuf>,
 }
@@ -63,24 +67,68 @@ fn export(options: &Export) -> Done {
     close(vault)
 }
 
+/// A log that is verified: its key, and what the verifier holds of it.
+struct Expected {
+    key: VerifierKey,
+    held: Held,
+}
+
 fn verify(options: &Verify) -> Done {
-    let key = VerifierKey::parse(&options.key)?;
-    let mut held = Held::default();
+    let mut expected = expected(options)?;
+    for file in &options.export {
+        let mut export = BufReader::new(File::open(file)?);
+        let named = VerifierKey::parse(&named_key(&mut export)?)?;
+        let Some(at) = expected.iter().position(|log| log.key == named) else {
+            return Err(format!(
+                "{}: an export of another log or key, or one more of the same",
+                file.display()
+            )
+            .into());
+        };
+        let Expected { key, held } = expected.swap_remove(at);
+        export.rewind()?;
+        let report = verify_export(&mut export, &key, &held, &mut |_, _| {})?;
+        println!(
+            "verified: log {}, {} entries, {} of them released an answer, {} receipts found",
+            key.origin(),
+            report.head.size,
+            report.released,
+            held.receipts.len()
+        );
+    }
+    match expected.first() {
+        None => Ok(()),
+        Some(log) => Err(format!("there is no export of {}", log.key.origin()).into()),
+    }
+}
+
+/// The logs of the keys, each with the checkpoints and receipts that name it.
+fn expected(options: &Verify) -> Result<Vec<Expected>, Box<dyn Error>> {
+    let key = |text: &String| Ok(Expected { key: VerifierKey::parse(text)?, held: Held::default() });
+    let mut expected = options.key.iter().map(key).collect::<Result<Vec<_>, Box<dyn Error>>>()?;
     for file in &options.checkpoint {
-        held.heads.push(key.verify(&fs::read_to_string(file)?)?);
+        let text = fs::read_to_string(file)?;
+        let log = of_log(&mut expected, text.lines().next().unwrap_or_default())?;
+        log.held.heads.push(log.key.verify(&text)?);
     }
     for file in &options.receipts {
         for line in fs::read_to_string(file)?.lines() {
-            held.receipts.push(Receipt::parse(line)?);
+            let receipt = Receipt::parse(line)?;
+            of_log(&mut expected, receipt.origin.as_str())?.held.receipts.push(receipt);
         }
     }
-    let mut export = BufReader::new(File::open(&options.export)?);
-    let report = verify_export(&mut export, &key, &held, &mut |_, _| {})?;
-    println!(
-        "verified: {} entries, {} of them released an answer, {} receipts found",
-        report.head.size,
-        report.released,
-        held.receipts.len()
-    );
-    Ok(())
+    Ok(expected)
+}
+
+/// The log that a checkpoint or receipt names.
+fn of_log<'a>(expected: &'a mut [Expected], origin: &str) -> Result<&'a mut Expected, String> {
+    let log = expected.iter_mut().find(|log| log.key.origin().as_str() == origin);
+    log.ok_or_else(|| format!("there is no --key of the log {origin}"))
+}
+
+/// The key that an export says it is of, which picks the one to verify it with.
+fn named_key(export: &mut impl BufRead) -> Result<String, Box<dyn Error>> {
+    let mut lines = export.take(HEADING_BYTES_MAX).lines();
+    let named = lines.nth(1).ok_or("this is not an audit export")?;
+    named.map_err(|_| "this is not an audit export".into())
 }

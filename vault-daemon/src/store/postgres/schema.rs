@@ -8,10 +8,13 @@ use std::borrow::Cow;
 use thiserror::Error;
 use tokio_postgres::Row;
 use tokio_postgres::error::SqlState;
+use vault_core::clock::Clock as _;
 
 use super::fault::{ConnectError, Failure};
 use super::options::{Credentials, PostgresOptions};
 use super::session::Session;
+use crate::clock::SystemClock;
+use crate::limits::POSTGRES_CLOCK_SECONDS_MAX;
 
 /// What each migration does, in order; the schema's version is how many were applied.
 const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_rows.sql")];
@@ -32,7 +35,8 @@ const SERVER: &str = "SELECT
     pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on',
     current_setting('synchronous_commit'),
     current_setting('fsync') = 'on',
-    current_setting('synchronous_standby_names') <> ''";
+    current_setting('synchronous_standby_names') <> '',
+    extract(epoch FROM clock_timestamp())::bigint";
 const ROLE: &str = "SELECT
     has_table_privilege('vault.rows', 'SELECT') AND has_table_privilege('vault.rows', 'INSERT')
         AND has_table_privilege('vault.rows', 'UPDATE') AND has_table_privilege('vault.rows', 'DELETE')
@@ -166,6 +170,12 @@ fn check_server(session: &mut Session, options: &PostgresOptions) -> Result<(), 
     }
     if options.synchronous_standby_required && !flag(&server, 3)? {
         return unfit("it has no synchronous standby, and the configuration requires one");
+    }
+    // Daemons that share quotas tell minutes and days by their clocks: none may be far from the others'.
+    let theirs: i64 = column(server.first(), 4).map_err(unanswered)?;
+    let ours = SystemClock.now().seconds();
+    if u64::try_from(theirs).unwrap_or(0).abs_diff(ours) > POSTGRES_CLOCK_SECONDS_MAX {
+        return unfit("its clock and the one of this host differ by more than a minute");
     }
     // As it is now, whatever a reload of the server's configuration says later.
     session.batch(&format!("SET synchronous_commit = {synchronous}")).map_err(unanswered)
