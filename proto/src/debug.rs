@@ -12,6 +12,7 @@ pub const PRINTABLE: &[&str] = &[
     "GivenShare",
     "KeyVersion",
     "ListKeysResponse",
+    "OtherDaemon",
     "ProveConsistencyResponse",
     "ProveInclusionResponse",
     "Receipt",
