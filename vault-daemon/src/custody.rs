@@ -16,7 +16,8 @@ use vault_core::keys::{CeremonyId, CeremonyStep, Credential, JournalError, SealK
 use vault_core::policy::{Ask, Identity, Policy, Right};
 use vault_core::store::Store;
 use vault_core::vault::{
-    Ceremony, CeremonyView, Closing, DeniedCall, Forbidden, Giver, Health, SealedVault, UnsealError, Vault,
+    Ceremony, CeremonyView, Closing, DeniedCall, Forbidden, Giver, Health, Neighbour, SealedVault,
+    UnsealError, Vault,
 };
 use vault_guard::wipe_stack;
 
@@ -75,6 +76,8 @@ pub struct Facts {
     pub log_verifier_key: Option<String>,
     /// The storage engine.
     pub store_kind: &'static str,
+    /// The daemons that share it, each with whether it decides by the same policy.
+    pub other_daemons: Vec<(Neighbour, bool)>,
 }
 
 /// Why an unsealing did not happen.
@@ -225,6 +228,7 @@ impl Custody {
                 .as_ref()
                 .map(|vault| VerifierKey::new(vault.origin().clone(), vault.verifying_key()).to_string()),
             store_kind: self.store.kind(),
+            other_daemons: open.as_ref().map(|vault| other_daemons(vault)).unwrap_or_default(),
         })
     }
 
@@ -547,6 +551,17 @@ pub enum Opens<'a> {
     Passphrase(&'a [u8]),
     /// The HSM, whose PIN the daemon has.
     Hsm,
+}
+
+fn other_daemons(vault: &Vault) -> Vec<(Neighbour, bool)> {
+    let policy = vault.policy().short_hash();
+    let others = vault.neighbours().into_iter();
+    others
+        .map(|other| {
+            let same = other.policy == policy;
+            (other, same)
+        })
+        .collect()
 }
 
 /// What a kind of seal does and does not protect against.

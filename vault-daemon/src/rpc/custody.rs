@@ -7,7 +7,7 @@ use vault_core::error::{CeremonyFault, Error, Exhausted, Invalid, State};
 use vault_core::keys::Share;
 use vault_core::limits::{PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN};
 use vault_core::policy::{Identity, Right};
-use vault_core::vault::{CeremonyView, Closing, Forbidden, Request as Ask};
+use vault_core::vault::{CeremonyView, Closing, Forbidden, Neighbour, Request as Ask};
 use vault_proto::v1 as wire;
 use vault_proto::v1::ceremony;
 use vault_proto::v1::custody_server::Custody as CustodyService;
@@ -229,7 +229,18 @@ impl Calls {
             custodians: facts.custodians.iter().map(ToString::to_string).collect(),
             sealed_because: facts.sealed_because.unwrap_or_default().to_owned(),
             ceremony: facts.ceremony.map(|view| wire_ceremony(&view, ceremony::State::Open)),
+            other_daemons: facts.other_daemons.iter().map(wire_daemon).collect(),
         })
+    }
+}
+
+fn wire_daemon((other, same_policy): &(Neighbour, bool)) -> wire::OtherDaemon {
+    wire::OtherDaemon {
+        log_origin: other.origin.as_str().to_owned(),
+        log_size: other.log_size,
+        register_time: Some(values::wire_time(other.registered_at)),
+        policy_hash: other.policy.to_vec(),
+        same_policy: *same_policy,
     }
 }
 

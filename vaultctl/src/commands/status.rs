@@ -2,7 +2,7 @@
 
 use vault_proto::v1::custody_client::CustodyClient;
 use vault_proto::v1::vault_status::State;
-use vault_proto::v1::{GetStatusRequest, VaultStatus};
+use vault_proto::v1::{GetStatusRequest, OtherDaemon, VaultStatus};
 
 use crate::failure::Failure;
 use crate::output::Record;
@@ -14,6 +14,15 @@ pub(super) async fn run(session: &Session) -> Result<(), Failure> {
     let mut client = CustodyClient::new(session.connector()?.connect().await?);
     let answer = client.get_status(timed(GetStatusRequest {})).await?;
     session.output.write(&record(answer.into_inner()))
+}
+
+/// The other daemons, each with its log's size, and whether it decides by another policy.
+fn others(daemons: &[OtherDaemon]) -> String {
+    let other = |daemon: &OtherDaemon| {
+        let policy = if daemon.same_policy { "" } else { ", ANOTHER POLICY" };
+        format!("{} ({} entries{policy})", daemon.log_origin, daemon.log_size)
+    };
+    daemons.iter().map(other).collect::<Vec<_>>().join("; ")
 }
 
 /// A status as it is shown.
@@ -46,4 +55,5 @@ pub(super) fn record(status: VaultStatus) -> Record {
         .known("anchored_log_size", anchored, "")
         .text("log_verifier_key", status.log_verifier_key)
         .text("store_kind", status.store_kind)
+        .text("other_daemons", others(&status.other_daemons))
 }
