@@ -13,7 +13,9 @@ mod ambiguous;
 mod commands;
 mod connection;
 mod engine;
+mod installation;
 mod outages;
+mod several;
 
 use vault_core::store::{Change, Commit, Fault, Key, Row, Space, Store, Writes};
 

@@ -1,0 +1,278 @@
+//! Three daemons over one database, each a process of its own, asked over mutual TLS at the same time.
+
+use std::collections::HashSet;
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use tonic::Code;
+use tonic::transport::Channel;
+use vault_core::clock::Clock as _;
+use vault_daemon::clock::SystemClock;
+use vault_proto::v1::tokenization_client::TokenizationClient;
+use vault_proto::v1::{DetokenizeRequest, TokenizeRequest};
+use vault_tests::cluster::{Cluster, Database};
+use vault_tests::values::{Seeded, card, digits, seed};
+
+use crate::LOG;
+use crate::installation::{Installation, POLICY, Serving};
+
+const DAEMONS: usize = 3;
+const LIMIT: u32 = 192;
+/// What a daemon draws of it at a time.
+const SLICE: u32 = 3;
+/// A tenant where a value may have many tokens, and a principal with a limit.
+const MORE: &str = r#"
+[[tenant]]
+id = "plain"
+classes = ["pan"]
+
+[[principal]]
+id = "plain"
+identity = "uri:spiffe://vaultd-dev/plain"
+tenant = "plain"
+role = "checkout"
+rights = ["tokenize"]
+classes = ["pan"]
+
+[[principal]]
+id = "limited"
+identity = "uri:spiffe://vaultd-dev/limited"
+tenant = "plain"
+role = "checkout"
+rights = ["tokenize"]
+classes = ["pan"]
+requests_per_minute = 192
+"#;
+
+/// One vault with a daemon for each installation.
+struct Site {
+    installations: Vec<Installation>,
+    serving: Vec<Option<Serving>>,
+    runtime: Runtime,
+}
+
+impl Site {
+    fn start(database: &Database<'_>) -> Self {
+        let policy = format!("{POLICY}{MORE}");
+        let first = Installation::on(database);
+        first.write("policy.toml", &policy);
+        first.run(&["init"]).unwrap();
+        let mut installations = vec![first];
+        for number in 2..=DAEMONS {
+            let next = installations[0].beside(database, &format!("{LOG}-{number}"));
+            next.write("policy.toml", &policy);
+            let said = next.run(&["join"]).unwrap();
+            assert!(said.contains("verifier key of this daemon's log: tests.invalid/log-"), "{said}");
+            installations.push(next);
+        }
+        let serving = installations.iter().map(|installation| Some(installation.serve())).collect();
+        Self { installations, serving, runtime: Runtime::new().unwrap() }
+    }
+
+    fn client(&self, daemon: usize, principal: &str) -> TokenizationClient<Channel> {
+        TokenizationClient::new(self.runtime.block_on(self.installations[daemon].connect(principal)))
+    }
+
+    fn clients(&self, principal: &str) -> Vec<TokenizationClient<Channel>> {
+        (0..DAEMONS).map(|daemon| self.client(daemon, principal)).collect()
+    }
+
+    /// Asks every daemon for the same things at the same time; what each answered.
+    fn ask_all<T: Send + 'static>(
+        &self,
+        principal: &str,
+        requests: &[TokenizeRequest],
+        told: impl Fn(Result<String, tonic::Status>) -> T + Copy + Send + 'static,
+    ) -> Vec<Vec<T>> {
+        let asking = self.clients(principal).into_iter().map(|mut client| {
+            let requests = requests.to_vec();
+            self.runtime.spawn(async move {
+                let mut answers = Vec::new();
+                for request in requests {
+                    let answer = client.tokenize(request).await;
+                    answers.push(told(answer.map(|answer| answer.into_inner().token)));
+                }
+                answers
+            })
+        });
+        let asking: Vec<_> = asking.collect();
+        asking.into_iter().map(|asked| self.runtime.block_on(asked).unwrap()).collect()
+    }
+
+    fn value_of(&self, client: &mut TokenizationClient<Channel>, token: &str) -> Vec<u8> {
+        let request = DetokenizeRequest {
+            token: token.to_owned(),
+            purpose: "settlement".to_owned(),
+            recipient: "acquirer".to_owned(),
+            reference: "several".to_owned(),
+        };
+        let answer = self.runtime.block_on(client.detokenize(request)).unwrap().into_inner();
+        digits(answer.value.as_ref()).to_vec()
+    }
+}
+
+fn tokenize(pan: &str, idempotency_key: &str) -> TokenizeRequest {
+    TokenizeRequest {
+        value: Some(card(pan)),
+        idempotency_key: idempotency_key.to_owned(),
+        ..TokenizeRequest::default()
+    }
+}
+
+#[test]
+fn three_daemons_are_one_vault() {
+    let database = Cluster::shared().database();
+    let mut site = Site::start(&database);
+    let mut numbers = Seeded::new(seed());
+    one_token_per_value(&site, &mut numbers);
+    one_outcome_per_key(&site, &mut numbers);
+    a_limit_is_kept(&site, &mut numbers);
+    let acknowledged = under_load(&mut site, &mut numbers);
+    assert!(acknowledged.len() > 100, "{} were acknowledged", acknowledged.len());
+    for daemon in [0, 2] {
+        let mut client = site.client(daemon, "billing");
+        for (token, pan) in &acknowledged {
+            assert_eq!(site.value_of(&mut client, token), pan.as_bytes(), "by daemon {daemon}");
+        }
+    }
+    policies_are_compared(&mut site);
+    // One daemon is stopped for it; another was killed, the third one serves on.
+    drop(site.serving[0].take());
+    let report = site.installations[0].run(&["check"]).unwrap();
+    for log in [LOG.to_owned(), format!("{LOG}-2"), format!("{LOG}-3")] {
+        assert!(report.contains(&format!("log {log}: ")), "{report}");
+    }
+}
+
+fn one_token_per_value(site: &Site, numbers: &mut Seeded) {
+    let requests: Vec<_> = (0..60).map(|_| tokenize(&numbers.pan(16), "")).collect();
+    let tokens = site.ask_all("checkout", &requests, Result::unwrap);
+    assert!(tokens.iter().all(|told| *told == tokens[0]), "a value has two tokens");
+    assert_eq!(tokens[0].iter().collect::<HashSet<_>>().len(), requests.len());
+}
+
+fn one_outcome_per_key(site: &Site, numbers: &mut Seeded) {
+    let requests: Vec<_> =
+        (0..60).map(|number| tokenize(&numbers.pan(16), &format!("order-{number}"))).collect();
+    let tokens = site.ask_all("plain", &requests, Result::unwrap);
+    assert!(tokens.iter().all(|told| *told == tokens[0]), "a key has two outcomes");
+    let other = tokenize(&numbers.pan(16), "order-7");
+    let refused = site.runtime.block_on(site.client(2, "plain").tokenize(other)).unwrap_err();
+    assert_eq!(refused.code(), Code::AlreadyExists, "{refused}");
+}
+
+/// All daemons are asked for the whole limit each, within one minute.
+fn a_limit_is_kept(site: &Site, numbers: &mut Seeded) {
+    let requests: Vec<_> = (0..LIMIT).map(|_| tokenize(&numbers.pan(16), "")).collect();
+    for _ in 0..5 {
+        let begun = SystemClock.now().minute();
+        let served = site.ask_all("limited", &requests, |told| match told {
+            Ok(_) => 1,
+            Err(refused) => {
+                assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+                0
+            }
+        });
+        let served: u32 = served.iter().flatten().sum();
+        if SystemClock.now().minute() == begun {
+            let slices = SLICE * u32::try_from(DAEMONS).unwrap();
+            assert!((LIMIT - slices..=LIMIT).contains(&served), "{served} of {LIMIT}");
+            return;
+        }
+        let seconds = SystemClock.now().seconds() % 60;
+        thread::sleep(Duration::from_secs(60 - seconds));
+    }
+    panic!("no minute was long enough");
+}
+
+/// Every daemon tokenizes while one of them is killed: what was acknowledged.
+fn under_load(site: &mut Site, numbers: &mut Seeded) -> Vec<(String, String)> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut asking = Vec::new();
+    for client in site.clients("checkout").into_iter().flat_map(|client| vec![client; 4]) {
+        let (stop, mut client, mut numbers) = (Arc::clone(&stop), client, Seeded::new(numbers.next()));
+        asking.push(site.runtime.spawn(async move {
+            let mut acknowledged = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                let pan = numbers.pan(16);
+                match client.tokenize(tokenize(&pan, "")).await {
+                    Ok(answer) => acknowledged.push((answer.into_inner().token, pan)),
+                    Err(_) => break, // the one that was killed
+                }
+            }
+            acknowledged
+        }));
+    }
+    thread::sleep(Duration::from_secs(2));
+    drop(site.serving[1].take());
+    thread::sleep(Duration::from_secs(2));
+    stop.store(true, Ordering::Relaxed);
+    asking.into_iter().flat_map(|asked| site.runtime.block_on(asked).unwrap()).collect()
+}
+
+/// A daemon that decides by another policy is told of by the others.
+fn policies_are_compared(site: &mut Site) {
+    drop(site.serving[2].take());
+    let policy = fs::read_to_string(site.installations[2].path("policy.toml")).unwrap();
+    site.installations[2].write("policy.toml", format!("{policy}\n# another\n"));
+    site.serving[2] = Some(site.installations[2].serve());
+    let begun = Instant::now();
+    loop {
+        let log = fs::read_to_string(site.installations[0].path("log")).unwrap();
+        if log.lines().any(|line| line.contains("policies_differ") && line.contains("log-3")) {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "nobody said that policies differ:\n{log}");
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn a_daemon_joins_once_with_the_vaults_own_keyring() {
+    let database = Cluster::shared().database();
+    let first = Installation::on(&database);
+    first.run(&["init"]).unwrap();
+    let second = first.beside(&database, "tests.invalid/second");
+    let refused = second.run(&["check"]).unwrap_err();
+    assert!(refused.contains("there is no anchor file"), "{refused}");
+    second.run(&["join"]).unwrap();
+    assert!(second.run(&["join"]).unwrap_err().contains("there is a vault here already"));
+
+    // Another process with the same origin, on a host of its own.
+    let twin = first.beside(&database, "tests.invalid/second");
+    assert!(twin.run(&["join"]).unwrap_err().contains("there is a vault here already"));
+    let serving = second.serve();
+    Runtime::new().unwrap().block_on(second.connect("checkout"));
+    let refused = twin.run(&["serve"]).unwrap_err();
+    assert!(refused.contains("another process or handle has this log"), "{refused}");
+    drop(serving);
+
+    // A daemon that serves is not retired; one that does not, for ever.
+    let retire = ["retire", "--log", "tests.invalid/second"];
+    let serving = second.serve();
+    Runtime::new().unwrap().block_on(second.connect("checkout"));
+    assert!(first.run(&retire).unwrap_err().contains("another process or handle has this log"));
+    drop(serving);
+    first.run(&retire).unwrap();
+    assert!(second.run(&["serve"]).unwrap_err().contains("this daemon's log was retired"));
+
+    let other_vault = Cluster::shared().database();
+    let stranger = Installation::on(&other_vault);
+    stranger.run(&["init"]).unwrap();
+    let third = first.beside(&database, "tests.invalid/third");
+    third.copy_keyring(&stranger);
+    assert!(third.run(&["join"]).unwrap_err().contains("register of daemons"));
+
+    let empty = Cluster::shared().database();
+    assert!(
+        first
+            .beside(&empty, "tests.invalid/fourth")
+            .run(&["join"])
+            .unwrap_err()
+            .contains("no daemon to join")
+    );
+}
