@@ -466,8 +466,7 @@ fn a_log_of_another_daemon_that_went_back_seals_and_is_given_up_only_when_stated
     let sealed = site.daemon(1);
     let mut accept = |others: Vec<(String, u64)>, size: u64| {
         let reason = CallerText::parse("restore-1").unwrap();
-        let accepted =
-            Accepted { log_size: size, keyring_generation: None, others, reason, who: who() };
+        let accepted = Accepted { log_size: size, keyring_generation: None, others, reason, who: who() };
         sealed.accept_anchor(GIVEN, &accepted, policy(POLICY), site.now, &mut site.entropy)
     };
     let Err(AcceptError::Unstated(gap)) = accept(Vec::new(), 0) else { panic!("accepted unstated") };
