@@ -1607,6 +1607,9 @@ pub struct VaultStatus {
     /// Set while sealed, where the vault is to open itself and does not: the reason, such as `HSM_AWAY`.
     #[prost(string, tag = "15")]
     pub sealed_because: ::prost::alloc::string::String,
+    /// Set unless sealed, where several daemons share a database. The others, as they were some seconds ago.
+    #[prost(message, repeated, tag = "20")]
+    pub other_daemons: ::prost::alloc::vec::Vec<OtherDaemon>,
 }
 /// Nested message and enum types in `VaultStatus`.
 pub mod vault_status {
@@ -1657,6 +1660,25 @@ pub mod vault_status {
             }
         }
     }
+}
+/// Another daemon of the same vault.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OtherDaemon {
+    /// Always set. The name of its audit log.
+    #[prost(string, tag = "1")]
+    pub log_origin: ::prost::alloc::string::String,
+    /// Always set. Entries in that log.
+    #[prost(uint64, tag = "2")]
+    pub log_size: u64,
+    /// Always set. When it was registered.
+    #[prost(message, optional, tag = "3")]
+    pub register_time: ::core::option::Option<::prost_types::Timestamp>,
+    /// Always set. The first 8 bytes of the SHA-256 of the policy that it loaded last.
+    #[prost(bytes = "vec", tag = "4")]
+    pub policy_hash: ::prost::alloc::vec::Vec<u8>,
+    /// Always set. Whether that is the policy by which the daemon that answers decides.
+    #[prost(bool, tag = "5")]
+    pub same_policy: bool,
 }
 /// Generated client implementations.
 pub mod custody_client {
