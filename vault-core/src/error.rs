@@ -368,9 +368,9 @@ impl HsmFault {
         }
     }
 
-    /// Whether it may be over by itself: only then is it worth trying again without a person.
+    /// Whether it may be over by itself, and trying costs no PIN: only then is it tried again without a person.
     pub const fn may_pass(self) -> bool {
-        matches!(self, Self::Module | Self::Away | Self::Failed)
+        matches!(self, Self::Module | Self::Away)
     }
 }
 

@@ -175,7 +175,10 @@ impl<'a> Registry<'a> {
     pub(super) fn check_keyring(&self, keyring: &Keyring) -> Result<u64, UnsealError> {
         let key = keyring_row();
         let rows = self.store.read(std::slice::from_ref(&key)).map_err(UnsealError::Store)?;
-        let Some(row) = rows.into_iter().next().flatten() else { return Ok(0) };
+        let Some(row) = rows.into_iter().next().flatten() else {
+            // It comes with the first registered log, in one commit, and never goes.
+            return if self.logs()?.is_empty() { Ok(0) } else { Err(UnsealError::Registry) };
+        };
         let known = self.read(&key, &row, Known::from_bytes).ok_or(UnsealError::Registry)?;
         match known.with(Known::of(keyring)) {
             Some(agreed) => Ok(agreed.generation),

@@ -143,10 +143,18 @@ fn pans(count: u32) -> Vec<Vec<u8>> {
     (0..count).map(pan).collect()
 }
 
-/// A store on which something happens right before the next commit: another daemon was faster.
+/// A store on which something happens right before the next commit, or right after idempotency rows were
+/// scanned: another daemon was faster.
 struct Overtaken {
     store: Arc<MemoryStore>,
     by: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    after_scan: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Overtaken {
+    fn over(store: &Arc<MemoryStore>) -> Arc<Self> {
+        Arc::new(Self { store: Arc::clone(store), by: Mutex::default(), after_scan: Mutex::default() })
+    }
 }
 
 impl Store for Overtaken {
@@ -161,7 +169,12 @@ impl Store for Overtaken {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<(Key, Row)>, Fault> {
-        self.store.scan(space, tenant, after, limit)
+        let rows = self.store.scan(space, tenant, after, limit)?;
+        if space == Space::Idempotency && !rows.is_empty() {
+            let by = self.after_scan.lock().unwrap().take();
+            by.into_iter().for_each(|by| by());
+        }
+        Ok(rows)
     }
 
     fn commit(&self, writes: &Writes) -> Result<Commit, Fault> {
@@ -325,7 +338,7 @@ fn no_outcome_is_remembered_for_a_token_that_another_daemon_erases_meanwhile() {
     let mut site = Site::new();
     let one = site.unseal(1).unwrap();
     site.copy_keyring(1, 2);
-    let store = Arc::new(Overtaken { store: site.store.clone(), by: Mutex::new(None) });
+    let store = Overtaken::over(&site.store);
     let (policy, now) = (policy(POLICY), site.now);
     let other = site.daemon_over(2, store.clone());
     let other = other.join(GIVEN, &who(), policy, now, &mut site.entropy).unwrap();
@@ -340,6 +353,36 @@ fn no_outcome_is_remembered_for_a_token_that_another_daemon_erases_meanwhile() {
     let found = only(site.call(&other, "indexed-checkout", again())).unwrap();
     assert_ne!(found, token, "the value was stored anew");
     assert_eq!(only(site.call(&other, "indexed-checkout", again())), Ok(found));
+}
+
+#[test]
+fn a_sweep_takes_no_row_that_another_daemon_has_begun_anew() {
+    let mut site = Site::new();
+    let one = site.unseal(1).unwrap();
+    site.copy_keyring(1, 2);
+    let store = Overtaken::over(&site.store);
+    let other = site.daemon_over(2, store.clone());
+    let other = other.join(GIVEN, &who(), policy(POLICY), site.now, &mut site.entropy).unwrap();
+    for vault in [&one, &other] {
+        vault.load_policy(super::tests::unlimited_policy(), site.now, &mut site.entropy).unwrap();
+    }
+    let ask = || tokenize(VISA, Some("key-1"));
+    let first = only(site.call(&one, "checkout", ask())).unwrap();
+    site.now = site.now.plus_seconds(25 * 60 * 60);
+    let now = site.now;
+    let (told, heard) = std::sync::mpsc::channel();
+    let one = Arc::new(one);
+    let faster = Arc::clone(&one);
+    let begin_anew = move || {
+        let outcome = commit(&faster, "checkout", ask(), now, &mut SeededEntropy::new(11));
+        told.send(only(outcome).unwrap()).unwrap();
+    };
+    *store.after_scan.lock().unwrap() = Some(Box::new(begin_anew));
+    let swept: usize = (0..12).map(|_| other.sweep(now, &mut site.entropy).unwrap()).sum();
+    assert!(swept > 0, "the trace of the first outcome at least");
+    let second = heard.try_recv().expect("it came before the sweep");
+    assert_ne!(second, first);
+    assert_eq!(only(site.call(&one, "checkout", tokenize(VISA, Some("key-1")))), Ok(second));
 }
 
 #[test]
@@ -520,6 +563,17 @@ fn a_retired_daemon_opens_no_more_and_the_one_that_is_left_rotates() {
     let late = SealedVault::new(site.store.clone(), keyring, site.part(2, "anchor"), origin);
     let refused = late.join(GIVEN, &who(), policy(POLICY), site.now, &mut site.entropy).err();
     assert!(matches!(refused, Some(InitError::Unseal(UnsealError::OtherKeyring { .. }))), "{refused:?}");
+}
+
+#[test]
+fn without_the_row_of_the_keyring_nobody_opens_whose_log_is_registered() {
+    let mut site = Site::new();
+    let row = site.store.image().into_keys().find(|key| key.bytes() == b"keyring").unwrap();
+    let kept = site.store.image().remove(&row);
+    site.store.danger_set(row.clone(), None);
+    assert!(matches!(site.unseal(1), Err(UnsealError::Registry)));
+    site.store.danger_set(row, kept);
+    assert!(site.unseal(1).is_ok());
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::error::{Error, Unavailable};
 use crate::limits::SCAN_ROWS_MAX;
 use crate::store::{Key, Row, Space, rows};
 
+use super::batch::Planning;
 use super::idempotency::expires_at;
 use super::lease::Lease;
 use super::open::{Keys, Vault};
@@ -28,12 +29,18 @@ pub(super) struct Cursor {
     counter: Option<Vec<u8>>,
 }
 
-/// What one step takes away, and what the log must hear of it.
+/// Rows that looked as if they counted no more when they were scanned. Another daemon may have begun to count
+/// with one since: they are judged again on the very row that is deleted.
 #[derive(Default)]
-struct Swept {
-    rows: Vec<Key>,
-    summaries: Vec<Entry>,
+struct Found {
+    counters: Vec<Key>,
+    seen: Vec<Key>,
+    idempotency: Vec<Key>,
 }
+
+/// Past its end an idempotency row is kept for so long: another daemon's clock may be behind, and it still
+/// answers from the row.
+const IDEMPOTENCY_GRACE_SECONDS: u64 = 5 * 60;
 
 impl Vault {
     /// One bounded step: at most one scan of each kind of row. Gives the number of rows deleted; a step that
@@ -51,25 +58,30 @@ impl Vault {
             return Ok(0);
         }
         let mut cursor = lane.sweep.clone();
-        let mut swept = self.past_counters(&keys, &mut cursor, now)?;
-        swept.rows.extend(self.seen_before(now));
-        swept.rows.extend(self.expired_idempotency(&keys, &mut cursor, now)?);
+        let found = Found {
+            counters: self.past_counters(&keys, &mut cursor, now)?,
+            seen: self.seen_before(now),
+            idempotency: self.expired_idempotency(&keys, &mut cursor, now)?,
+        };
         lane.sweep = cursor;
-        if swept.rows.is_empty() {
+        let mut wanted = [&found.counters[..], &found.seen, &found.idempotency].concat();
+        if wanted.is_empty() {
             return Ok(0);
         }
-        let mut wanted = swept.rows.clone();
         wanted.extend(lease.iter().map(|lease| lease.key.clone()));
-        let mut left = false;
+        let mut swept = 0;
         self.own_step(&mut lane, &keys, &wanted, entropy, |planning| {
-            left = lease.as_ref().is_some_and(|lease| !lease.take(planning, now));
-            if left {
+            swept = 0;
+            if lease.as_ref().is_some_and(|lease| !lease.take(planning, now)) {
                 return Ok(Vec::new());
             }
-            swept.rows.iter().for_each(|key| planning.overlay.delete(key));
+            let (deleted, mut entries) = planning.sweep(&found, now);
+            if deleted == 0 {
+                return Ok(Vec::new());
+            }
+            swept = deleted;
             let mut entry = Entry::new(now, Actor::Vault, Action::Sweep);
-            entry.count = u32::try_from(swept.rows.len()).unwrap_or(u32::MAX);
-            let mut entries = swept.summaries.clone();
+            entry.count = u32::try_from(deleted).unwrap_or(u32::MAX);
             entries.push(entry);
             for entry in &mut entries {
                 entry.policy = keys.policy.short_hash();
@@ -77,30 +89,21 @@ impl Vault {
             }
             Ok(entries)
         })?;
-        Ok(if left { 0 } else { swept.rows.len() })
+        Ok(swept)
     }
 
     /// One scan of the quota rows. Whoever calls again gets a new row, so that it is all one whether the
     /// policy still knows them: strangers and those who left it are never asked for by name.
-    fn past_counters(&self, keys: &Keys, cursor: &mut Cursor, now: Timestamp) -> Result<Swept, Error> {
+    fn past_counters(&self, keys: &Keys, cursor: &mut Cursor, now: Timestamp) -> Result<Vec<Key>, Error> {
         let rows = self.scan_step(Space::Quota, None, cursor.counter.as_deref())?;
         cursor.counter = rows.last().map(|(key, _)| key.bytes().to_vec());
         let (mac, vault_id) = (keys.keyring.row_mac(), keys.keyring.vault_id());
-        let mut swept = Swept::default();
-        for (key, row) in rows {
+        let past = |(key, row): (Key, Row)| {
             // As with idempotency rows: what does not authenticate stays.
-            let value = rows::unguard(mac, vault_id, &key, &row.value).ok();
-            let Some(unentered) = value.and_then(|value| unentered_of_past(&key, value, now)) else {
-                continue;
-            };
-            if let (Some(actor), 1..) = (charged(&key), unentered) {
-                let mut summary = Entry::new(now, actor, Action::QuotaSummary);
-                summary.count = unentered;
-                swept.summaries.push(summary);
-            }
-            swept.rows.push(key);
-        }
-        Ok(swept)
+            let value = rows::unguard(mac, vault_id, &key, &row.value).ok()?;
+            unentered_of_past(&key, value, now).map(|_| key)
+        };
+        Ok(rows.into_iter().filter_map(past).collect())
     }
 
     /// Seen rows sort by day, so those of past days stand in front.
@@ -135,7 +138,7 @@ impl Vault {
         let expired = |(key, row): (Key, Row)| {
             // A row that does not authenticate is not deleted: `check` is to find it.
             let value = rows::unguard(mac, vault_id, &key, &row.value).ok()?;
-            expires_at(value).is_some_and(|end| now >= end).then_some(key)
+            is_expired(value, now).then_some(key)
         };
         Ok(rows.into_iter().filter_map(expired).collect())
     }
@@ -149,6 +152,38 @@ impl Vault {
         self.store()
             .scan(space, tenant, after, SCAN_ROWS_MAX)
             .map_err(|_| Error::Unavailable(Unavailable::Store))
+    }
+}
+
+/// Whether no daemon answers from this idempotency row, or follows this trace, any more.
+fn is_expired(value: &[u8], now: Timestamp) -> bool {
+    expires_at(value).is_some_and(|end| now >= end.plus_seconds(IDEMPOTENCY_GRACE_SECONDS))
+}
+
+impl Planning<'_> {
+    /// Deletes what still counts no more, and says how many rows that were and what the log must hear of them.
+    fn sweep(&mut self, found: &Found, now: Timestamp) -> (usize, Vec<Entry>) {
+        let mut summaries = Vec::new();
+        let mut past = found.seen.clone();
+        for key in &found.counters {
+            let value = self.row(key).ok().flatten();
+            let Some(unentered) = value.and_then(|value| unentered_of_past(key, value, now)) else {
+                continue;
+            };
+            if let (Some(actor), 1..) = (charged(key), unentered) {
+                let mut summary = Entry::new(now, actor, Action::QuotaSummary);
+                summary.count = unentered;
+                summaries.push(summary);
+            }
+            past.push(key.clone());
+        }
+        let expired = found.idempotency.iter().filter(|key| {
+            let value = self.row(key).ok().flatten();
+            value.is_some_and(|value| is_expired(value, now))
+        });
+        past.extend(expired.cloned());
+        past.iter().for_each(|key| self.overlay.delete(key));
+        (past.len(), summaries)
     }
 }
 
@@ -286,7 +321,8 @@ mod tests {
         let tenant = TenantId::parse("shop").unwrap();
         bench.now = bench.now.plus_seconds(2 * DAY);
         let later = bench.now.plus_seconds(DAY);
-        for (n, ends) in [(1, later), (2, later), (3, later), (4, bench.now)] {
+        let gone = Timestamp::from_seconds(bench.now.seconds() - IDEMPOTENCY_GRACE_SECONDS);
+        for (n, ends) in [(1, later), (2, bench.now), (3, later), (4, gone)] {
             let key = Key::new(Space::Idempotency, Some(&tenant), &[small.bytes(), &[n]].concat());
             let keys = bench.vault.keys();
             let (mac, vault_id) = (keys.keyring.row_mac(), keys.keyring.vault_id());

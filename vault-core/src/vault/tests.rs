@@ -7,6 +7,8 @@
     reason = "tests may stop loudly"
 )]
 
+pub(super) use erase::unlimited_policy;
+
 mod erase;
 mod key_orders;
 mod rewrap;

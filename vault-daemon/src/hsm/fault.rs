@@ -50,6 +50,8 @@ const fn of_answer(answer: &RvError, function: Function) -> HsmFault {
     match answer {
         RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange => HsmFault::WrongPin,
         RvError::PinLocked | RvError::PinExpired => HsmFault::PinLocked,
+        // Of a PIN nobody knows whether the token counted it: not again without a person.
+        RvError::DeviceError if matches!(function, Function::Login) => HsmFault::Failed,
         RvError::DeviceError
         | RvError::DeviceRemoved
         | RvError::SessionClosed
@@ -77,14 +79,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_may_pass_is_called_away_or_failed() {
+    fn what_may_pass_is_called_away_and_no_answer_to_a_pin_is_but_a_lost_token() {
         let told = |answer, function| of(Error::Pkcs11(answer, function));
         assert_eq!(told(RvError::PinIncorrect, Function::Login), HsmFault::WrongPin);
         assert_eq!(told(RvError::PinLocked, Function::Login), HsmFault::PinLocked);
         assert_eq!(told(RvError::TokenNotPresent, Function::OpenSession), HsmFault::Away);
         assert_eq!(told(RvError::MechanismInvalid, Function::EncryptInit), HsmFault::Unfit);
         assert_eq!(told(RvError::ArgumentsBad, Function::DecryptInit), HsmFault::Unfit);
-        assert_eq!(told(RvError::ArgumentsBad, Function::Login), HsmFault::Failed);
+        for answer in [RvError::ArgumentsBad, RvError::GeneralError, RvError::DeviceError] {
+            let fault = told(answer, Function::Login);
+            assert_eq!((fault, fault.may_pass()), (HsmFault::Failed, false));
+        }
+        assert_eq!(told(RvError::DeviceError, Function::OpenSession), HsmFault::Away);
     }
 
     #[test]

@@ -33,7 +33,7 @@ impl Bench {
     }
 }
 
-pub(super) fn unlimited_policy() -> Arc<Policy> {
+pub(in super::super) fn unlimited_policy() -> Arc<Policy> {
     let is_quota = |line: &&str| line.contains("_per_minute") || line.contains("_per_day");
     let lines: Vec<_> = POLICY.lines().filter(|line| !is_quota(line)).collect();
     Arc::new(Policy::parse(&lines.join("\n")).unwrap())
