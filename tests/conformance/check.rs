@@ -50,7 +50,7 @@ const CODES: [(&str, Code); 33] = [
 
 pub(crate) fn code_of(reason: &str) -> Code {
     match reason {
-        "HSM_MODULE" | "HSM_AWAY" | "HSM_FAILED" => return Code::Unavailable,
+        "HSM_MODULE" | "HSM_AWAY" => return Code::Unavailable,
         hsm if hsm.starts_with("HSM_") => return Code::FailedPrecondition,
         _ => {}
     }

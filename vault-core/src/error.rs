@@ -368,7 +368,8 @@ impl HsmFault {
         }
     }
 
-    /// Whether it may be over by itself, and trying costs no PIN: only then is it tried again without a person.
+    /// Whether it may be over by itself, and trying costs no PIN: only then is it tried again without a
+    /// person.
     pub const fn may_pass(self) -> bool {
         matches!(self, Self::Module | Self::Away)
     }

@@ -161,7 +161,8 @@ fn is_expired(value: &[u8], now: Timestamp) -> bool {
 }
 
 impl Planning<'_> {
-    /// Deletes what still counts no more, and says how many rows that were and what the log must hear of them.
+    /// Deletes what still counts no more, and says how many rows that were and what the log must hear of
+    /// them.
     fn sweep(&mut self, found: &Found, now: Timestamp) -> (usize, Vec<Entry>) {
         let mut summaries = Vec::new();
         let mut past = found.seen.clone();
