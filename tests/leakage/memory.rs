@@ -65,7 +65,11 @@ fn private_mapping(line: &str) -> Option<(u64, u64, &str)> {
     let (from, to) = fields.next()?.split_once('-')?;
     let rights = fields.next()?;
     let name = fields.nth(3).unwrap_or("anonymous");
-    let own = rights.starts_with('r') && rights.ends_with('p') && name != "[vvar]" && name != "[vvar_vclock]";
+    // What is mapped from a file and cannot be written is that file's content: code, in which a short number
+    // turns up by chance.
+    let constant = name.starts_with('/') && !rights.contains('w');
+    let kernel = name == "[vvar]" || name == "[vvar_vclock]";
+    let own = rights.starts_with('r') && rights.ends_with('p') && !constant && !kernel;
     let address = |text| u64::from_str_radix(text, 16).ok();
     own.then_some((address(from)?, address(to)?, name))
 }
