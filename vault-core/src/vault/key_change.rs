@@ -160,17 +160,17 @@ impl Vault {
         if changes.is_empty() || !self.store().is_shared() {
             return Ok(());
         }
-        let registry = Registry::of(self.store(), &keys.keyring);
-        let known = registry.check_keyring(&keys.keyring)?;
+        let known = self.agreed(&keys)?.map_or(0, |known| known.generation);
         let adds = |change: &KeyChange| match change.info.state {
             KeyState::Introduced => true,
             KeyState::Enabled => keys.keyring.versions(&change.tenant, change.class).is_empty(),
             KeyState::DecryptOnly | KeyState::Destroyed => false,
         };
+        let registry = Registry::of(self.store(), &keys.keyring);
         if !changes.iter().all(adds) && !registry.is_alone(&self.origin)? {
             return Err(KeyringUnchanged::Shared);
         }
-        next.catch_up(known.saturating_add(1));
+        next.catch_up(known.max(keys.keyring.generation()).saturating_add(1));
         Ok(())
     }
 
@@ -230,9 +230,10 @@ impl Vault {
         let keys = self.keys();
         let shared = self.store().is_shared();
         let wanted = if shared { registry::wanted(&self.origin).to_vec() } else { Vec::new() };
+        let base = *lock(&self.agreed);
         let receipts = self.own_step(&mut lane, &keys, &wanted, entropy, |planning| {
             if shared {
-                let registered = planning.register(&self.origin, keys.policy.short_hash(), now);
+                let registered = planning.register(&self.origin, base, keys.policy.short_hash(), now);
                 registered.map_err(|why| match why {
                     Unregistered::Failed(error) => error,
                     Unregistered::OtherKeyring | Unregistered::Retired => {

@@ -73,6 +73,8 @@ pub struct Vault {
     /// A keyring that may stand in one copy on disk and is not in force. Locked before lane and keys: one
     /// change at a time.
     pub(super) unsaved: Mutex<Option<Keyring>>,
+    /// The digest of the keyring that all daemons of a shared store had when last looked at.
+    pub(super) agreed: Mutex<Option<[u8; 32]>>,
     lane: Mutex<Lane>,
     health: AtomicU8,
     /// The newest durable head: what may be signed and anchored.
@@ -116,6 +118,7 @@ impl Vault {
             custody: parts.custody,
             keys: RwLock::new(Keys { keyring: parts.keyring, policy: parts.policy, accounts }),
             unsaved: Mutex::new(None),
+            agreed: Mutex::new(None),
             lane: Mutex::new(lane),
             health: AtomicU8::new(Health::Serving as u8),
             durable: Mutex::new(durable),

@@ -14,7 +14,7 @@ use super::batch::Planning;
 use super::key_change::{Changed, KeyringUnchanged};
 use super::open::{Keys, Lane, Vault, share_of};
 use super::quota::Accounts;
-use super::registry::{self, Registry, Unregistered};
+use super::registry::{self, Unregistered};
 use super::sealed::UnsealError;
 
 /// Version of a tenant's choices row.
@@ -121,6 +121,7 @@ impl Vault {
         if shared {
             wanted.extend(registry::wanted(&self.origin));
         }
+        let base = if shared { self.agreed(keys)?.map(|known| known.digest) } else { None };
         let now = entries.last().map_or(Timestamp::default(), |loaded| loaded.at);
         let (mut changed, mut unregistered) = (false, None);
         let entered = self.own_step(lane, keys, &wanted, entropy, |planning| {
@@ -132,7 +133,7 @@ impl Vault {
             }
             let mut entries = entries.to_vec();
             if shared {
-                match planning.register(&self.origin, policy.short_hash(), now) {
+                match planning.register(&self.origin, base, policy.short_hash(), now) {
                     Ok(true) => entries.insert(0, registry::registration(now)),
                     Ok(false) => {}
                     Err(Unregistered::Failed(error)) => return Err(error),
@@ -150,7 +151,7 @@ impl Vault {
         match (entered, unregistered) {
             (Err(_), _) if changed => Err(UnsealError::TenantChoice),
             (Err(_), Some(Unregistered::OtherKeyring)) => {
-                Registry::of(self.store(), &keys.keyring).check_keyring(&keys.keyring)?;
+                self.agreed(keys)?;
                 Err(UnsealError::Registry)
             }
             (Err(_), Some(Unregistered::Retired)) => Err(UnsealError::Retired),

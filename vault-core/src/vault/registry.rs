@@ -14,7 +14,7 @@ use crate::limits::ANCHOR_LOGS_MAX;
 use crate::store::{Fault, Key, Space, Store, rows};
 
 use super::batch::Planning;
-use super::open::{Vault, head_key, lock, log_prefix};
+use super::open::{Keys, Vault, head_key, lock, log_prefix};
 use super::read_log::StoredLog;
 use super::sealed::UnsealError;
 
@@ -53,9 +53,9 @@ pub struct Neighbour {
 
 /// The keyring that all daemons have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Known {
-    generation: u64,
-    digest: [u8; 32],
+pub(super) struct Known {
+    pub(super) generation: u64,
+    pub(super) digest: [u8; 32],
 }
 
 impl Registered {
@@ -101,12 +101,13 @@ impl Known {
     }
 
     /// What the row says once a daemon with the keyring `own` is there; `None`: that keyring is an older
-    /// one, or has keys that nobody else has. Of the same keys the higher generation counts: a reseal
-    /// changes it too.
-    fn with(self, own: Self) -> Option<Self> {
+    /// one, or may lack keys that others have. A higher generation alone proves nothing: another daemon could
+    /// have made keys meanwhile, fewer of them. So it counts only if `own` was made from this very keyring.
+    /// Of the same keys the higher generation counts: a reseal changes it too.
+    fn with(self, own: Self, descends: bool) -> Option<Self> {
         match self.digest == own.digest {
             true => Some(Self { generation: self.generation.max(own.generation), ..self }),
-            false => (own.generation > self.generation).then_some(own),
+            false => (descends && own.generation > self.generation).then_some(own),
         }
     }
 }
@@ -168,21 +169,29 @@ impl<'a> Registry<'a> {
         if logs.len() <= ANCHOR_LOGS_MAX { Ok(logs) } else { Err(RegistryFault::Damaged) }
     }
 
-    /// The generation of the keyring that all daemons have, if this one is no older and no other.
+    /// The keyring that all daemons have, if this one is it, or was made from it: from the one of the digest
+    /// `base`, or while nobody else was there to make keys. `None` before the first daemon.
     ///
     /// # Errors
     /// [`UnsealError::OtherKeyring`].
-    pub(super) fn check_keyring(&self, keyring: &Keyring) -> Result<u64, UnsealError> {
+    pub(super) fn check_keyring(
+        &self,
+        own: &Origin,
+        keyring: &Keyring,
+        base: Option<[u8; 32]>,
+    ) -> Result<Option<Known>, UnsealError> {
         let key = keyring_row();
         let rows = self.store.read(std::slice::from_ref(&key)).map_err(UnsealError::Store)?;
         let Some(row) = rows.into_iter().next().flatten() else {
             // It comes with the first registered log, in one commit, and never goes.
-            return if self.logs()?.is_empty() { Ok(0) } else { Err(UnsealError::Registry) };
+            return if self.logs()?.is_empty() { Ok(None) } else { Err(UnsealError::Registry) };
         };
         let known = self.read(&key, &row, Known::from_bytes).ok_or(UnsealError::Registry)?;
-        match known.with(Known::of(keyring)) {
-            Some(agreed) => Ok(agreed.generation),
-            None => Err(UnsealError::OtherKeyring { found: keyring.generation(), known: known.generation }),
+        let mine = Known::of(keyring);
+        let descends = mine.digest != known.digest && (base == Some(known.digest) || self.is_alone(own)?);
+        match known.with(mine, descends) {
+            Some(_) => Ok(Some(known)),
+            None => Err(UnsealError::OtherKeyring { found: mine.generation, known: known.generation }),
         }
     }
 
@@ -260,10 +269,12 @@ impl From<RegistryFault> for UnsealError {
 }
 
 impl Planning<'_> {
-    /// Registers a log, or brings its row up to date: `true` when it was not there.
+    /// Registers a log, or brings its row up to date: `true` when it was not there. The keyring descends from
+    /// the one of the digest `base`.
     pub(super) fn register(
         &mut self,
         origin: &Origin,
+        base: Option<[u8; 32]>,
         policy: [u8; 8],
         now: Timestamp,
     ) -> Result<bool, Unregistered> {
@@ -271,7 +282,10 @@ impl Planning<'_> {
         let own = Known::of(&self.keys.keyring);
         let known =
             self.row(&keyring)?.map(|row| Known::from_bytes(row).ok_or(Error::Corrupt)).transpose()?;
-        let agreed = known.map_or(Some(own), |known| known.with(own)).ok_or(Unregistered::OtherKeyring)?;
+        let agreed = match known {
+            Some(known) => known.with(own, base == Some(known.digest)).ok_or(Unregistered::OtherKeyring)?,
+            None => own,
+        };
         if known != Some(agreed) {
             self.put_row(keyring, &agreed.to_bytes());
         }
@@ -295,6 +309,16 @@ pub(super) fn registration(now: Timestamp) -> Entry {
 }
 
 impl Vault {
+    /// The keyring that all daemons have, of which this one has all keys; remembered, so that it is known
+    /// what a change was made from until the change is registered.
+    pub(super) fn agreed(&self, keys: &Keys) -> Result<Option<Known>, UnsealError> {
+        let mut agreed = lock(&self.agreed);
+        let registry = Registry::of(self.store(), &keys.keyring);
+        let known = registry.check_keyring(&self.origin, &keys.keyring, *agreed)?;
+        *agreed = known.map(|known| known.digest);
+        Ok(known)
+    }
+
     /// Looks at the other daemons' logs: each must go on from where this one knows it to have been. What is
     /// there is remembered, and anchored with the next checkpoint. Called every few seconds; nothing to see
     /// where the store is not shared.
@@ -457,15 +481,16 @@ mod tests {
     fn of_two_keyrings_the_newer_counts_and_none_that_has_other_keys_beside_it() {
         let known = Known { generation: 3, digest: [5; 32] };
         let own = |generation, digest| Known { generation, digest: [digest; 32] };
-        for (other, agreed) in [
-            (own(3, 5), Some(known)),
-            (own(2, 5), Some(known)),
-            (own(4, 5), Some(own(4, 5))),
-            (own(4, 6), Some(own(4, 6))),
-            (own(3, 6), None),
-            (own(2, 6), None),
+        for (other, descends, agreed) in [
+            (own(3, 5), false, Some(known)),
+            (own(2, 5), false, Some(known)),
+            (own(4, 5), false, Some(own(4, 5))),
+            (own(4, 6), true, Some(own(4, 6))),
+            (own(4, 6), false, None),
+            (own(3, 6), true, None),
+            (own(2, 6), true, None),
         ] {
-            assert_eq!(known.with(other), agreed, "{other:?}");
+            assert_eq!(known.with(other, descends), agreed, "{other:?}, {descends}");
         }
     }
 }

@@ -125,10 +125,10 @@ pub enum UnsealError {
     /// What the store says of its daemons does not authenticate.
     #[error("the store's register of daemons is damaged, or that of another vault")]
     Registry,
-    /// The keyring is older than that of the other daemons, or has keys that they have not.
+    /// The keyring is older than that of the other daemons, or may lack keys that they have.
     #[error(
         "the keyring (generation {found}) is not the one of the other daemons (generation {known}): \
-         copy theirs"
+         copy theirs, and keep this one until vaultd check finds nothing"
     )]
     OtherKeyring {
         /// Generation on disk.
@@ -299,7 +299,7 @@ impl SealedVault {
         match logs.len() {
             0 => return Err(InitError::NothingToJoin),
             ANCHOR_LOGS_MAX.. => return Err(InitError::TooMany),
-            _ => registry.check_keyring(&opening.keyring)?,
+            _ => registry.check_keyring(&self.origin, &opening.keyring, None)?,
         };
         let mut anchor =
             AnchorState { sequence: 1, logs: Vec::new(), keyring_generation: opening.keyring.generation() };
@@ -444,7 +444,7 @@ impl SealedVault {
         if logs.iter().any(|log| log.retired && log.origin == self.origin) {
             return Err(UnsealError::Retired);
         }
-        registry.check_keyring(&opening.keyring)?;
+        registry.check_keyring(&self.origin, &opening.keyring, None)?;
         match self.others_behind(&registry, anchor)?.into_iter().next() {
             None => Ok(()),
             Some((origin, LogBehind { anchor_size, log_size })) => {

@@ -20,7 +20,7 @@ use crate::error::{Error, Exhausted};
 use crate::keys::{Credential, KeyringFolder, Seal};
 use crate::limits::{LEASE_SECONDS, QUOTA_SLICES};
 use crate::policy::{Identity, Policy};
-use crate::store::memory::MemoryStore;
+use crate::store::memory::{Injected, MemoryStore};
 use crate::store::{Commit, Fault, Key, Row, Space, Store, Writes};
 
 const GIVEN: Credential<'static> = Credential::Passphrase(b"correct horse battery staple");
@@ -82,6 +82,13 @@ impl Site {
 
     fn unseal_under(&mut self, number: u8, text: &str) -> Result<Vault, UnsealError> {
         self.daemon(number).unseal(GIVEN, &who(), policy(text), self.now, &mut self.entropy)
+    }
+
+    /// Entries in a daemon's log.
+    fn stored_size(&self, number: u8) -> u64 {
+        let origin = Origin::parse(&format!("vault.test/{number}")).unwrap();
+        let row = self.store.image().remove(&open::head_key(&origin)).unwrap();
+        crate::audit::head_of_row(&row.value).unwrap().1.size
     }
 
     fn close(&mut self, vault: Vault) {
@@ -484,6 +491,76 @@ fn of_two_daemons_that_make_keys_at_once_one_is_told() {
     assert!(matches!(site.unseal_under(loser, &newcomer), Err(UnsealError::OtherKeyring { .. })));
     site.copy_keyring(3 - loser, loser);
     site.unseal_under(loser, &newcomer).unwrap();
+}
+
+/// A policy with so many tenants that have no keys yet.
+fn with_newcomers(count: u8) -> String {
+    let tenant = |n| format!("\n[[tenant]]\nid = \"newcomer-{n}\"\nclasses = [\"pan\"]\n");
+    (0..count).fold(POLICY.to_owned(), |text, n| text + &tenant(n))
+}
+
+#[test]
+fn of_two_daemons_the_one_that_makes_more_keys_takes_none_of_the_other_away() {
+    let mut site = Site::new();
+    let one = Arc::new(site.unseal(1).unwrap());
+    site.copy_keyring(1, 2);
+    let store = Overtaken::over(&site.store);
+    let other = site.daemon_over(2, store.clone());
+    let other = other.join(GIVEN, &who(), policy(POLICY), site.now, &mut site.entropy).unwrap();
+    let (faster, now) = (Arc::clone(&one), site.now);
+    let load =
+        move || faster.load_policy(policy(&with_newcomers(1)), now, &mut SeededEntropy::new(12)).unwrap();
+    *store.by.lock().unwrap() = Some(Box::new(load));
+    let refused = other.load_policy(policy(&with_newcomers(3)), now, &mut site.entropy);
+    assert!(matches!(refused, Err(UnsealError::OtherKeyring { .. })), "{refused:?}");
+    assert!(other.keyring_generation() > one.keyring_generation(), "it has made more");
+    // It serves on with what all have, and opens again only with the other's copy.
+    assert!(site.token(&other, "checkout", VISA).is_ok());
+    site.close(other);
+    let refused = site.unseal_under(2, &with_newcomers(3)).err();
+    assert!(matches!(refused, Some(UnsealError::OtherKeyring { .. })), "{refused:?}");
+    site.copy_keyring(1, 2);
+    // Its anchor knows the generation of the keys that came to nothing; they encrypted nothing.
+    let refused = site.unseal_under(2, &with_newcomers(3)).err();
+    assert!(matches!(refused, Some(UnsealError::OldKeyring { .. })), "{refused:?}");
+    let (log_size, generation) = (site.stored_size(2), one.keyring_generation());
+    let accepted = Accepted {
+        log_size,
+        keyring_generation: Some(generation),
+        others: Vec::new(),
+        reason: CallerText::parse("keys-1").unwrap(),
+        who: who(),
+    };
+    let sealed = site.daemon(2);
+    let opened =
+        sealed.accept_anchor(GIVEN, &accepted, policy(&with_newcomers(3)), site.now, &mut site.entropy);
+    let (other, _) = opened.unwrap();
+    assert!(one.keys().keyring.inventory().iter().all(|key| other.keys().keyring.inventory().contains(key)));
+}
+
+#[test]
+fn keys_whose_commit_failed_do_not_replace_those_another_daemon_made_meanwhile() {
+    let (mut site, [one, other]) = Site::pair();
+    site.store.inject([Injected::Unavailable]);
+    assert!(other.load_policy(policy(&with_newcomers(3)), site.now, &mut site.entropy).is_err());
+    drop(other);
+    site.store.reopen().unwrap();
+    one.load_policy(policy(&with_newcomers(1)), site.now, &mut site.entropy).unwrap();
+    let refused = site.unseal_under(2, &with_newcomers(3)).err();
+    assert!(matches!(refused, Some(UnsealError::OtherKeyring { .. })), "{refused:?}");
+}
+
+#[test]
+fn a_daemon_alone_opens_with_keys_whose_commit_failed() {
+    let mut site = Site::new();
+    let one = site.unseal(1).unwrap();
+    site.store.inject([Injected::Unavailable]);
+    assert!(one.load_policy(policy(&with_newcomers(2)), site.now, &mut site.entropy).is_err());
+    let made = one.keyring_generation();
+    drop(one);
+    site.store.reopen().unwrap();
+    let one = site.unseal_under(1, &with_newcomers(2)).unwrap();
+    assert!(one.keyring_generation() >= made);
 }
 
 #[test]
