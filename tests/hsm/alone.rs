@@ -1,6 +1,7 @@
 //! The HSM alone: the vault opens itself, waits for a token that is away, and spares one that counts PINs.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -89,6 +90,19 @@ fn a_module_that_is_missing_or_open_to_others_is_not_loaded() {
     host.vaultd(&["check"]).refused("the PKCS#11 module cannot be used");
     fs::set_permissions(&module, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     host.vaultd(&["check"]).expect();
+    // Only root can give a file away.
+    if fs::metadata(&module).unwrap().uid() == 0 {
+        chown(&module, Some(65_534), None).unwrap();
+        host.vaultd(&["check"]).refused("the PKCS#11 module cannot be used");
+        chown(&module, Some(0), None).unwrap();
+    }
+    // Nor from a folder in which others could put another in its place.
+    let open = host.path("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    fs::copy(&module, open.join("module.so")).unwrap();
+    host.configure(open.join("module.so").to_str().unwrap());
+    host.vaultd(&["check"]).refused("the PKCS#11 module cannot be used");
     // No module at all.
     host.configure(host.path("pin").to_str().unwrap());
     host.vaultd(&["check"]).refused("the PKCS#11 module cannot be used");

@@ -71,6 +71,12 @@ pub(crate) fn only_owner_writes(meta: &Metadata) -> bool {
     meta.mode() & 0o022 == 0
 }
 
+/// Whether nobody but root and this process's own user can change a file or folder.
+pub(crate) fn only_trusted_write(meta: &Metadata) -> bool {
+    let owners = [0, rustix::process::geteuid().as_raw()];
+    only_owner_writes(meta) && owners.contains(&meta.uid())
+}
+
 /// Takes off the one line end that an editor or `echo` left behind a secret.
 pub(crate) fn strip_line_end(content: &mut Vec<u8>) {
     if content.last() == Some(&b'\n') {

@@ -1,6 +1,7 @@
 //! From a module on disk to a session in which the token's user is logged in, and back.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
@@ -11,7 +12,7 @@ use vault_core::error::HsmFault;
 
 use super::Use;
 use super::fault::{of, of_module, tell};
-use crate::file::only_owner_writes;
+use crate::file::only_trusted_write;
 use crate::limits::HSM_SLOTS_MAX;
 
 /// What a session is for.
@@ -36,6 +37,14 @@ impl Drop for Started {
         // What it says at its end changes nothing any more.
         let _ = self.0.take().map(Pkcs11::finalize);
     }
+}
+
+/// Where a module really is, if only root and this process's user could have put it there.
+fn trusted(module: &Path) -> Option<PathBuf> {
+    let path = fs::canonicalize(module).ok()?;
+    let closed = |path: &Path| fs::metadata(path).ok().filter(only_trusted_write);
+    closed(path.parent()?)?;
+    closed(&path)?.is_file().then_some(path)
 }
 
 impl Use {
@@ -79,13 +88,11 @@ impl Use {
         if let Some(loaded) = self.token.module.get() {
             return Ok(loaded.clone());
         }
-        let path = &self.token.config.module;
         // Its code runs in this process: whoever can change it has the keys.
-        let closed = fs::metadata(path).is_ok_and(|meta| meta.is_file() && only_owner_writes(&meta));
-        if !closed {
-            tell(&"the module is missing, no file, or can be changed by its group or by others");
+        let Some(path) = trusted(&self.token.config.module) else {
+            tell(&"the module is missing, or others than root and vaultd can change it or its folder");
             return Err(HsmFault::Module);
-        }
+        };
         let loaded = Pkcs11::new(path).map_err(of_module)?;
         Ok(self.token.module.get_or_init(|| loaded).clone())
     }

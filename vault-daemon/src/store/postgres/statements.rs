@@ -26,8 +26,9 @@ const SCAN: &str = "SELECT key, version, value FROM (
 /// One commit: 1 done, 0 fenced off; a division by zero undoes everything where a precondition does not hold.
 ///
 /// READ COMMITTED: a row that another commit has locked is waited for and looked at again, with the version
-/// it has then. The rows come in the order of their keys, so that commits of several daemons do not wait in a
-/// circle.
+/// it has then. The rows come in the order of their keys, so that commits of several daemons mostly
+/// wait for one another in one order. Replacing, deleting and inserting are parts of their own: where two
+/// wait in a circle all the same, the server ends one after a second, which is a conflict like any other.
 const COMMIT: &str = "WITH fence AS MATERIALIZED (
     SELECT 1 FROM vault.writers WHERE name = $1 AND epoch = $2 FOR SHARE
 ), change AS MATERIALIZED (
