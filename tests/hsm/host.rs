@@ -1,7 +1,7 @@
 //! A host with a vault, its HSM, and custodians who call it.
 
 use std::fs::{self, Permissions};
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use vault_core::clock::Clock as _;
-use vault_daemon::certificates::{Authority, Request, Validity};
-use vault_daemon::clock::SystemClock;
+use vault_tests::files::{write_certificates, write_private};
 use vault_tests::process::program;
 
 use crate::token::{LABEL, MODULE, PIN, Tokens};
@@ -73,7 +71,7 @@ impl Host {
             fs::create_dir(host.path(part)).unwrap();
         }
         fs::set_permissions(host.path("keyring"), Permissions::from_mode(0o700)).unwrap();
-        host.issue();
+        write_certificates(host.folder.path(), "tests", &[&CUSTODIANS[..], &["auditor", "shop"]].concat());
         let custodians = CUSTODIANS.map(|name| principal(name, "*", "custodian", "status unseal seal"));
         let others = [
             principal("auditor", "*", "auditor", "audit-read status"),
@@ -128,23 +126,7 @@ listen = "off"
     }
 
     pub(crate) fn write(&self, part: &str, content: &str) {
-        fs::write(self.path(part), content).unwrap();
-        fs::set_permissions(self.path(part), Permissions::from_mode(0o600)).unwrap();
-    }
-
-    fn issue(&self) {
-        let validity = Validity::hours_from(SystemClock.now(), 24);
-        let authority = Authority::root("tests", validity).unwrap();
-        self.write("ca.pem", &authority.certificate_pem());
-        let server = Request::server(&["localhost"], &[IpAddr::V4(Ipv4Addr::LOCALHOST)], validity);
-        let client =
-            |name: &'static str| (name, Request::client(&format!("spiffe://tests/{name}"), validity));
-        let clients = CUSTODIANS.into_iter().chain(["auditor", "shop"]).map(client);
-        for (name, request) in clients.chain([("server", server)]) {
-            let leaf = authority.issue(&request).unwrap();
-            self.write(&format!("{name}.pem"), &leaf.chain_pem);
-            self.write(&format!("{name}.key"), &leaf.private_key_pem);
-        }
+        write_private(&self.path(part), content);
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -16,6 +16,7 @@ use vault_daemon::certificates::{Authority, Request, Validity};
 use vault_daemon::clock::SystemClock;
 use vault_proto::Connector;
 use vault_tests::cluster::{Database, OWNER};
+use vault_tests::files::write_private;
 use vault_tests::process::program;
 
 use crate::LOG;
@@ -105,8 +106,7 @@ impl Installation {
     }
 
     pub(crate) fn write(&self, part: &str, content: impl AsRef<[u8]>) {
-        fs::write(self.path(part), content).unwrap();
-        fs::set_permissions(self.path(part), fs::Permissions::from_mode(0o600)).unwrap();
+        write_private(&self.path(part), content);
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

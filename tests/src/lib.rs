@@ -9,6 +9,7 @@
 )]
 
 pub mod cluster;
+pub mod files;
 pub mod process;
 pub mod proxy;
 pub mod values;

@@ -1,7 +1,7 @@
 //! A vault that shares open, as people run it: `vaultd init`, `vaultd serve`, and custodians with `vaultctl`.
 
 use std::fs::{self, Permissions};
-use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -9,9 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use vault_core::clock::Clock as _;
-use vault_daemon::certificates::{Authority, Request, Validity};
-use vault_daemon::clock::SystemClock;
+use vault_tests::files::{write_certificates, write_private};
 use vault_tests::process::program;
 
 use crate::command::{Said, run};
@@ -34,7 +32,7 @@ impl Vault {
             fs::create_dir(vault.path(part)).unwrap();
         }
         fs::set_permissions(vault.path("keyring"), Permissions::from_mode(0o700)).unwrap();
-        vault.issue();
+        write_certificates(vault.folder.path(), "tests", &[&CUSTODIANS[..], &["auditor"]].concat());
         let principals =
             CUSTODIANS.map(|name| principal(name, "custodian", "\"status\", \"unseal\", \"seal\""));
         let auditor = principal("auditor", "auditor", "\"audit-read\", \"status\"");
@@ -67,23 +65,7 @@ impl Vault {
     }
 
     fn write(&self, part: &str, content: &str) {
-        fs::write(self.path(part), content).unwrap();
-        fs::set_permissions(self.path(part), Permissions::from_mode(0o600)).unwrap();
-    }
-
-    fn issue(&self) {
-        let validity = Validity::hours_from(SystemClock.now(), 24);
-        let authority = Authority::root("tests", validity).unwrap();
-        self.write("ca.pem", &authority.certificate_pem());
-        let server = Request::server(&["localhost"], &[IpAddr::V4(Ipv4Addr::LOCALHOST)], validity);
-        let client =
-            |name: &'static str| (name, Request::client(&format!("spiffe://tests/{name}"), validity));
-        let clients = CUSTODIANS.into_iter().chain(["auditor"]).map(client);
-        for (name, request) in clients.chain([("server", server)]) {
-            let leaf = authority.issue(&request).unwrap();
-            self.write(&format!("{name}.pem"), &leaf.chain_pem);
-            self.write(&format!("{name}.key"), &leaf.private_key_pem);
-        }
+        write_private(&self.path(part), content);
     }
 
     /// Runs a command of `vaultd` on this vault.

@@ -2,8 +2,8 @@
 
 use std::fs::{self, DirBuilder};
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::net::TcpListener;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use vault_core::clock::Clock as _;
-use vault_daemon::certificates::{Authority, Request, Validity};
-use vault_daemon::clock::SystemClock;
+use vault_tests::files::{write_certificates, write_private};
 use vault_tests::process::program;
 
 use crate::{Said, run, text, vaultd};
@@ -55,7 +53,7 @@ impl Host {
         for part in ["keyring", "anchor", "store"] {
             DirBuilder::new().mode(0o700).create(host.path(part)).unwrap();
         }
-        host.issue_certificates();
+        write_certificates(host.folder.path(), "shop", &["checkout", "custodian"]);
         host.write("policy.toml", POLICY);
         host.write("passphrase", "correct horse battery staple\n");
         host.write("vaultd.toml", &host.config("prod"));
@@ -67,8 +65,7 @@ impl Host {
     }
 
     fn write(&self, part: &str, content: &str) {
-        fs::write(self.path(part), content).unwrap();
-        fs::set_permissions(self.path(part), fs::Permissions::from_mode(0o600)).unwrap();
+        write_private(&self.path(part), content);
     }
 
     fn config(&self, environment: &str) -> String {
@@ -96,21 +93,6 @@ certificate_file = "{folder}/ca.pem"
 listen = "unix:{folder}/metrics.sock"
 "#
         )
-    }
-
-    fn issue_certificates(&self) {
-        let validity = Validity::hours_from(SystemClock.now(), 24);
-        let ca = Authority::root("shop", validity).unwrap();
-        self.write("ca.pem", &ca.certificate_pem());
-        let server = Request::server(&["localhost"], &[IpAddr::V4(Ipv4Addr::LOCALHOST)], validity);
-        let client = |name: &str| Request::client(&format!("spiffe://shop/{name}"), validity);
-        for (name, request) in
-            [("server", server), ("checkout", client("checkout")), ("custodian", client("custodian"))]
-        {
-            let leaf = ca.issue(&request).unwrap();
-            self.write(&format!("{name}.pem"), &leaf.chain_pem);
-            self.write(&format!("{name}.key"), &leaf.private_key_pem);
-        }
     }
 
     /// A command of `vaultd` on this vault; with a passphrase where it needs one.
