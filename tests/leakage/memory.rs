@@ -14,6 +14,9 @@ use crate::scanner::Scanner;
 const STEP: usize = 16 * 1024 * 1024;
 /// A value across two steps is seen in the second.
 const OVERLAP: usize = 32;
+/// So many remains are told with so many bytes on either side.
+const TOLD: usize = 16;
+const AROUND: usize = 96;
 /// A daemon that serves has more than this; less is a scan of nothing.
 const BYTES_MIN: u64 = 4 * 1024 * 1024;
 /// Says that no memory is to be looked at, for whoever may not: any value.
@@ -22,6 +25,8 @@ const LEFT_OUT: &str = "VAULT_TESTS_NO_MEMORY";
 /// What was found in memory, by the kind of mapping.
 pub(crate) struct Remains {
     found: BTreeMap<String, usize>,
+    /// Of the first ones, what stands around them: it says who forgot them.
+    surroundings: Vec<String>,
     bytes: u64,
 }
 
@@ -30,7 +35,7 @@ pub(crate) fn scan(pid: u32, scanner: &Scanner) -> Option<Remains> {
     if env::var_os(LEFT_OUT).is_some() {
         return None;
     }
-    let mut remains = Remains { found: BTreeMap::new(), bytes: 0 };
+    let mut remains = Remains { found: BTreeMap::new(), surroundings: Vec::new(), bytes: 0 };
     let stacks = stacks(pid);
     let opened = File::open(format!("/proc/{pid}/mem"))
         .and_then(|memory| Ok((memory, fs::read_to_string(format!("/proc/{pid}/maps"))?)));
@@ -85,9 +90,13 @@ impl Remains {
             let whole = at + read as u64 == to;
             // What begins in the overlap is counted in the next step.
             let end = if whole { read } else { read.saturating_sub(OVERLAP).max(1) };
-            let found = scanner.find(&bytes[..read]).filter(|(start, ..)| *start < end).count();
-            if found > 0 {
-                *self.found.entry(name.to_owned()).or_default() += found;
+            for (start, _, length) in scanner.find(&bytes[..read]).filter(|(start, ..)| *start < end) {
+                *self.found.entry(name.to_owned()).or_default() += 1;
+                if self.surroundings.len() < TOLD {
+                    let around = around(&bytes[..read], start, length);
+                    let offset = at + start as u64 - from;
+                    self.surroundings.push(format!("{name} +{offset:#x} of {:#x}: {around}", to - from));
+                }
             }
             self.bytes += end as u64;
             at += end as u64;
@@ -96,8 +105,16 @@ impl Remains {
 
     /// Nothing was found.
     pub(crate) fn expect_none(&self) {
-        assert!(self.found.is_empty(), "values in memory with every connection closed: {:?}", self.found);
+        let told = self.surroundings.join("\n");
+        assert!(self.found.is_empty(), "values in memory with every connection closed: {self}\n{told}");
     }
+}
+
+/// The bytes before and after a value, with `#` for each of its digits.
+fn around(bytes: &[u8], start: usize, length: usize) -> String {
+    let before = &bytes[start.saturating_sub(AROUND)..start];
+    let after = &bytes[start + length..bytes.len().min(start + length + AROUND)];
+    format!("{}{}{}", before.escape_ascii(), "#".repeat(length), after.escape_ascii())
 }
 
 impl fmt::Display for Remains {
