@@ -16,6 +16,7 @@ use vault_proto::v1::audit_server::Audit;
 
 use crate::limits::LOG_READS_MAX;
 
+use super::apart::apart;
 use super::calls::Calls;
 use super::status::Refusal;
 use super::values;
@@ -129,11 +130,11 @@ async fn reading<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     // The turn lasts as long as the reading does, even where its caller has gone.
-    let reading = tokio::task::spawn_blocking(move || {
+    apart(move || {
         let _turn = turn;
         read()
-    });
-    reading.await.unwrap_or(Err(Error::Bug))
+    })
+    .await?
 }
 
 /// As many entries as one message holds, and where the next page begins.

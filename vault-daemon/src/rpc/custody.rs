@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::custody::{Custody, Opens, Standing, UnsealRefused};
 
+use super::apart::apart;
 use super::calls::{Calls, caller};
 use super::status::Refusal;
 use super::values;
@@ -128,8 +129,7 @@ impl Calls {
             Closing::Entered
         };
         let (custody, lane) = (self.custody.clone(), self.lane.clone());
-        let sealing = tokio::task::spawn_blocking(move || custody.seal(&lane, &closing));
-        if !sealing.await.map_err(|_| Error::Bug)? {
+        if !apart(move || custody.seal(&lane, &closing)).await? {
             self.metrics.alarm();
         }
         self.vault_status().await
@@ -142,7 +142,7 @@ impl Calls {
         let answer = call.error.clone().into();
         if call.is_due() {
             let custody = self.custody.clone();
-            let written = tokio::task::spawn_blocking(move || custody.write_denied(&call)).await;
+            let written = apart(move || custody.write_denied(&call)).await;
             if !matches!(written, Ok(Ok(()))) {
                 self.metrics.alarm();
                 tracing::error!(event = "journal_unwritten", "a denied call is not in the unseal journal");
@@ -192,7 +192,7 @@ impl Calls {
             Ok(()) => {
                 let (custody, who) = (self.custody.clone(), caller.clone());
                 // Argon2id takes a core's whole attention for a while: not this runtime's.
-                let changed = tokio::task::spawn_blocking(move || change(&custody, &who)).await;
+                let changed = apart(move || change(&custody, &who)).await;
                 changed.unwrap_or(Err(UnsealRefused::Bug))
             }
         };
@@ -207,7 +207,7 @@ impl Calls {
     /// time.
     async fn vault_status(&self) -> Result<wire::VaultStatus, Refusal> {
         let custody = self.custody.clone();
-        let facts = tokio::task::spawn_blocking(move || custody.facts()).await.map_err(|_| Error::Bug)??;
+        let facts = apart(move || custody.facts()).await??;
         let state = match facts.standing {
             Standing::Sealed => wire::vault_status::State::Sealed,
             Standing::Unsealed => wire::vault_status::State::Unsealed,

@@ -9,13 +9,13 @@ use vault_core::policy::Grant;
 use vault_core::vault::{
     DestroyedKey, KeyListing, KeyOrder, Reply, Request as Ask, RewrapPhase, RewrapProgress, Vault,
 };
-use vault_guard::wipe_stack;
 use vault_proto::v1 as wire;
 use vault_proto::v1::keys_server::Keys;
 use vault_proto::v1::{key_version, rewrap};
 
 use crate::limits::KEY_PAGE_MAX;
 
+use super::apart::apart;
 use super::calls::Calls;
 use super::status::Refusal;
 use super::values;
@@ -117,12 +117,7 @@ impl Calls {
             return Err(Error::Bug.into());
         };
         let vault = self.custody.vault()?;
-        let working = tokio::task::spawn_blocking(move || {
-            let done = work(&vault, &grant, about);
-            wipe_stack(); // fresh keys, and the root key that wrapped the keyring
-            done
-        });
-        Ok(working.await.unwrap_or(Err(Error::Bug))?)
+        Ok(apart(move || work(&vault, &grant, about)).await??)
     }
 }
 

@@ -3,6 +3,7 @@
 //! A handler checks its message into a core request, asks the lane, and turns the outcome into a message. It
 //! decides nothing: not who may do what, not what is entered in the log.
 
+mod apart;
 mod audit;
 mod batches;
 mod calls;
