@@ -204,6 +204,12 @@ impl Connector {
 }
 
 impl ConnectError {
+    /// Whether this is certain to have come before the vault read a call: there never was a connection.
+    pub const fn is_before_any_call(&self) -> bool {
+        // An alert is as a rule about the certificate, and may be about a connection that served before.
+        !matches!(self, Self::Broken | Self::CertificateRefused)
+    }
+
     /// Why a call failed below gRPC; `None` for a status that the vault itself sent.
     pub fn of(status: &Status) -> Option<Self> {
         let below = status.source()?;

@@ -11,11 +11,13 @@
 //! value themselves wipe it when they are dropped ([`wipe`]).
 
 pub mod connect;
+pub mod daemons;
 pub mod debug;
 mod reason;
 pub mod wipe;
 
 pub use connect::{ConnectError, Connector};
+pub use daemons::Daemons;
 pub use reason::{ERROR_DOMAIN, reason, retry_after};
 
 /// The package `vault.v1`, generated.

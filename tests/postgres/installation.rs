@@ -130,14 +130,18 @@ impl Installation {
         Serving(self.command(&["serve"]).stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
-    pub(crate) async fn connect(&self, principal: &str) -> Channel {
+    pub(crate) fn connector(&self, principal: &str) -> Connector {
         let validity = Validity::hours_from(SystemClock.now(), 24);
         let request = Request::client(&format!("spiffe://vaultd-dev/{principal}"), validity);
         let leaf = self.authority.issue(&request).unwrap();
         let ca = self.authority.certificate_pem();
         let (chain, key) = (leaf.chain_pem.as_bytes(), leaf.private_key_pem.as_bytes());
         let address = format!("127.0.0.1:{}", self.port);
-        let connector = Connector::new(&address, ca.as_bytes(), chain, key).unwrap();
+        Connector::new(&address, ca.as_bytes(), chain, key).unwrap()
+    }
+
+    pub(crate) async fn connect(&self, principal: &str) -> Channel {
+        let connector = self.connector(principal);
         let begun = Instant::now();
         loop {
             match connector.connect().await {

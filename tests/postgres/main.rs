@@ -10,6 +10,7 @@
 )]
 
 mod ambiguous;
+mod clients;
 mod commands;
 mod connection;
 mod engine;

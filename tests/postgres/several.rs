@@ -12,6 +12,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 use vault_core::clock::Clock as _;
 use vault_daemon::clock::SystemClock;
+use vault_proto::Daemons;
 use vault_proto::v1::tokenization_client::TokenizationClient;
 use vault_proto::v1::{DetokenizeRequest, TokenizeRequest};
 use vault_tests::cluster::{Cluster, Database};
@@ -20,7 +21,7 @@ use vault_tests::values::{Seeded, card, digits, seed};
 use crate::LOG;
 use crate::installation::{Installation, POLICY, Serving};
 
-const DAEMONS: usize = 3;
+pub(crate) const DAEMONS: usize = 3;
 const LIMIT: u32 = 192;
 /// What a daemon draws of it at a time.
 const SLICE: u32 = 3;
@@ -49,14 +50,14 @@ requests_per_minute = 192
 "#;
 
 /// One vault with a daemon for each installation.
-struct Site {
+pub(crate) struct Site {
     installations: Vec<Installation>,
     serving: Vec<Option<Serving>>,
-    runtime: Runtime,
+    pub(crate) runtime: Runtime,
 }
 
 impl Site {
-    fn start(database: &Database<'_>) -> Self {
+    pub(crate) fn start(database: &Database<'_>) -> Self {
         let policy = format!("{POLICY}{MORE}");
         let first = Installation::on(database);
         first.write("policy.toml", &policy);
@@ -77,8 +78,24 @@ impl Site {
         TokenizationClient::new(self.runtime.block_on(self.installations[daemon].connect(principal)))
     }
 
-    fn clients(&self, principal: &str) -> Vec<TokenizationClient<Channel>> {
+    pub(crate) fn clients(&self, principal: &str) -> Vec<TokenizationClient<Channel>> {
         (0..DAEMONS).map(|daemon| self.client(daemon, principal)).collect()
+    }
+
+    /// All daemons, for a client that asks whichever answers.
+    pub(crate) fn daemons(&self, principal: &str) -> Daemons {
+        let connectors: Vec<_> =
+            self.installations.iter().map(|installation| installation.connector(principal)).collect();
+        let _inside = self.runtime.enter();
+        Daemons::new(&connectors).unwrap()
+    }
+
+    pub(crate) fn kill(&mut self, daemon: usize) {
+        drop(self.serving[daemon].take());
+    }
+
+    pub(crate) fn start_again(&mut self, daemon: usize) {
+        self.serving[daemon] = Some(self.installations[daemon].serve());
     }
 
     /// Asks every daemon for the same things at the same time; what each answered.
@@ -115,7 +132,7 @@ impl Site {
     }
 }
 
-fn tokenize(pan: &str, idempotency_key: &str) -> TokenizeRequest {
+pub(crate) fn tokenize(pan: &str, idempotency_key: &str) -> TokenizeRequest {
     TokenizeRequest {
         value: Some(card(pan)),
         idempotency_key: idempotency_key.to_owned(),

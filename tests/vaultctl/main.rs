@@ -12,6 +12,7 @@ mod audit;
 mod batches;
 mod command;
 mod custody;
+mod daemons;
 mod keys;
 mod shares;
 mod terminal;

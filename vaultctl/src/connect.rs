@@ -22,9 +22,10 @@ pub(crate) struct Connection {
     /// A profile; else the one of VAULTCTL_PROFILE, else ~/.config/vaultctl/profile.toml.
     #[arg(long, global = true, value_name = "FILE")]
     profile: Option<PathBuf>,
-    /// Where the vault is, as host:port.
-    #[arg(long, global = true, value_name = "HOST:PORT")]
-    endpoint: Option<String>,
+    /// Where the vault is, as host:port; once for each of its daemons. Without --ca, --cert and --key: those of
+    /// the profile are meant to be asked there.
+    #[arg(long = "endpoint", global = true, value_name = "HOST:PORT")]
+    endpoints: Vec<String>,
     /// The name in the vault's certificate, if another than the endpoint's host.
     #[arg(long, global = true, value_name = "NAME")]
     server_name: Option<String>,
@@ -49,11 +50,20 @@ pub(crate) struct Connection {
 #[derive(Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 struct Profile {
-    endpoint: String,
+    #[serde(alias = "endpoint")]
+    endpoints: Endpoints,
     server_name: Option<String>,
     ca_file: PathBuf,
     certificate_file: PathBuf,
     private_key_file: PathBuf,
+}
+
+/// Of all daemons of the vault: one text, or a list.
+#[derive(Debug, Deserialize, Eq, PartialEq)]
+#[serde(untagged, expecting = "host:port, or a list of them")]
+enum Endpoints {
+    One(String),
+    Several(Vec<String>),
 }
 
 /// What was chosen.
@@ -65,13 +75,19 @@ enum Choice {
 }
 
 impl Connection {
-    /// A connector to the chosen vault. Nothing is connected yet.
-    pub(crate) fn connector(&self) -> Result<Connector, Failure> {
+    /// A connector to each daemon of the chosen vault, at least one. Nothing is connected yet.
+    pub(crate) fn connectors(&self) -> Result<Vec<Connector>, Failure> {
         let home = env::home_dir();
         match self.choice(env::var_os(PROFILE_VARIABLE), home.as_deref())? {
-            Choice::Flags(profile) => profile.connector(),
-            Choice::Dev { folder, principal } => Ok(Connector::from_dev_folder(&folder, &principal)?),
-            Choice::File(path) => Profile::load(&path)?.connector(),
+            Choice::Flags(profile) => profile.connectors(),
+            Choice::Dev { folder, principal } => Ok(vec![Connector::from_dev_folder(&folder, &principal)?]),
+            Choice::File(path) => {
+                let mut profile = Profile::load(&path)?;
+                if !self.endpoints.is_empty() {
+                    profile.endpoints = Endpoints::Several(self.endpoints.clone());
+                }
+                profile.connectors()
+            }
         }
     }
 
@@ -90,10 +106,12 @@ impl Connection {
     }
 
     fn flags(&self) -> Result<Option<Profile>, Failure> {
-        match (&self.endpoint, &self.ca, &self.cert, &self.key) {
-            (None, None, None, None) if self.server_name.is_none() => Ok(None),
-            (Some(endpoint), Some(ca), Some(certificate), Some(key)) => Ok(Some(Profile {
-                endpoint: endpoint.clone(),
+        match (&self.ca, &self.cert, &self.key) {
+            // Endpoints alone are for the credentials of a profile.
+            (None, None, None) if self.server_name.is_none() && self.dev.is_none() => Ok(None),
+            (None, None, None) if self.server_name.is_none() && self.endpoints.is_empty() => Ok(None),
+            (Some(ca), Some(certificate), Some(key)) if !self.endpoints.is_empty() => Ok(Some(Profile {
+                endpoints: Endpoints::Several(self.endpoints.clone()),
                 server_name: self.server_name.clone(),
                 ca_file: ca.clone(),
                 certificate_file: certificate.clone(),
@@ -143,17 +161,25 @@ impl Profile {
             .map_err(|error| format!("{}: {}", error.path(), error.inner().message()))
     }
 
-    fn connector(&self) -> Result<Connector, Failure> {
-        let connector = Connector::new(
-            &self.endpoint,
-            &read_file(&self.ca_file, PEM_BYTES_MAX)?,
-            &read_file(&self.certificate_file, PEM_BYTES_MAX)?,
-            &read_file(&self.private_key_file, PEM_BYTES_MAX)?,
-        )?;
-        Ok(match &self.server_name {
-            Some(name) => connector.with_server_name(name)?,
-            None => connector,
-        })
+    fn connectors(&self) -> Result<Vec<Connector>, Failure> {
+        let endpoints = match &self.endpoints {
+            Endpoints::One(endpoint) => std::slice::from_ref(endpoint),
+            Endpoints::Several(endpoints) if endpoints.is_empty() => {
+                return Err(Failure::usage("the profile names no endpoint"));
+            }
+            Endpoints::Several(endpoints) => endpoints,
+        };
+        let ca = read_file(&self.ca_file, PEM_BYTES_MAX)?;
+        let certificate = read_file(&self.certificate_file, PEM_BYTES_MAX)?;
+        let key = read_file(&self.private_key_file, PEM_BYTES_MAX)?;
+        let connector = |endpoint: &String| {
+            let connector = Connector::new(endpoint, &ca, &certificate, &key)?;
+            Ok(match &self.server_name {
+                Some(name) => connector.with_server_name(name)?,
+                None => connector,
+            })
+        };
+        endpoints.iter().map(connector).collect()
     }
 }
 
@@ -178,7 +204,7 @@ mod tests {
         let path = folder.path().join("profile.toml");
         std::fs::write(&path, WHOLE).unwrap();
         let profile = Profile::load(&path).unwrap();
-        assert_eq!(profile.endpoint, "vault.example:8443");
+        assert_eq!(profile.endpoints, Endpoints::One("vault.example:8443".to_owned()));
         assert_eq!(profile.server_name.as_deref(), Some("vault"));
         assert_eq!(profile.ca_file, folder.path().join("ca.pem"));
         assert_eq!(profile.certificate_file, Path::new("/certs/me.pem"));
@@ -221,15 +247,16 @@ mod tests {
     fn flags_stand_for_a_profile_only_all_four() {
         let some = |name: &str| Some(PathBuf::from(name));
         let all = Connection {
-            endpoint: Some("vault:1".to_owned()),
+            endpoints: vec!["vault:1".to_owned(), "vault:2".to_owned()],
             ca: some("ca"),
             cert: some("cert"),
             key: some("key"),
             ..Connection::default()
         };
-        assert!(matches!(chosen(&all), Some(Choice::Flags(profile)) if profile.endpoint == "vault:1"));
+        let both = Endpoints::Several(all.endpoints.clone());
+        assert!(matches!(chosen(&all), Some(Choice::Flags(profile)) if profile.endpoints == both));
         for missing in [
-            Connection { endpoint: None, ..all.clone() },
+            Connection { endpoints: Vec::new(), ..all.clone() },
             Connection { ca: None, ..all.clone() },
             Connection { cert: None, ..all.clone() },
             Connection { key: None, ..all.clone() },
@@ -237,6 +264,19 @@ mod tests {
         ] {
             assert_eq!(chosen(&missing), None);
         }
+    }
+
+    #[test]
+    fn a_profile_may_name_every_daemon_and_endpoints_alone_stand_for_its_own() {
+        let text = WHOLE.replace("endpoint = \"vault.example:8443\"", "endpoints = [\"a:1\", \"b:2\"]");
+        let several = Endpoints::Several(vec!["a:1".to_owned(), "b:2".to_owned()]);
+        assert_eq!(Profile::parse(&text).unwrap().endpoints, several);
+        let both = Profile::parse(&format!("endpoint = \"c:3\"\n{text}")).unwrap_err();
+        assert!(both.contains("duplicate field"), "{both}");
+        let none = Profile::parse(&text.replace("\"a:1\", \"b:2\"", "")).unwrap();
+        assert_eq!(none.connectors().err().unwrap().to_string(), "the profile names no endpoint");
+        let alone = Connection { endpoints: vec!["b:2".to_owned()], ..Connection::default() };
+        assert_eq!(chosen(&alone), Some(Choice::File("variable.toml".into())));
     }
 
     #[test]
@@ -249,6 +289,7 @@ mod tests {
         let expected = Choice::Dev { folder: "folder".into(), principal: "billing".to_owned() };
         assert_eq!(chosen(&dev), Some(expected));
         assert_eq!(chosen(&Connection { profile: Some("p.toml".into()), ..dev.clone() }), None);
+        assert_eq!(chosen(&Connection { endpoints: vec!["vault:1".to_owned()], ..dev.clone() }), None);
         assert_eq!(chosen(&Connection { principal: None, ..dev.clone() }), None);
         assert_eq!(chosen(&Connection { principal: Some("../billing".to_owned()), ..dev }), None);
     }

@@ -166,6 +166,12 @@ fn lines(text: &[u8]) -> Vec<&[u8]> {
     text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect()
 }
 
+/// Bytes in letters, two each: what is made of them never reads like a card number.
+pub(crate) fn letters(bytes: &[u8]) -> String {
+    let letter = |nibble: u8| char::from(b'a' + nibble);
+    bytes.iter().flat_map(|byte| [letter(byte >> 4), letter(byte & 15)]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;

@@ -1,5 +1,6 @@
 //! `detokenize`.
 
+use vault_proto::daemons::Repeat;
 use vault_proto::v1::DetokenizeRequest;
 use vault_proto::v1::tokenization_client::TokenizationClient;
 
@@ -7,7 +8,7 @@ use crate::cli::Detokenize;
 use crate::failure::Failure;
 use crate::output::Record;
 
-use super::{Session, timed, wire};
+use super::{Session, ask, timed, wire};
 
 /// Shows the value that a token stands for, masked unless revealed.
 pub(super) async fn run(session: &Session, options: Detokenize) -> Result<(), Failure> {
@@ -19,8 +20,12 @@ pub(super) async fn run(session: &Session, options: Detokenize) -> Result<(), Fa
         recipient: options.release.recipient,
         reference: options.release.reference,
     };
-    let mut client = TokenizationClient::new(session.connector()?.connect().await?);
-    let answer = client.detokenize(timed(request)).await?.into_inner();
+    let daemons = session.daemons()?;
+    let answer = ask(&daemons, Repeat::Freely, |channel| {
+        let request = timed(request.clone());
+        async { TokenizationClient::new(channel).detokenize(request).await }
+    })
+    .await?;
     let shown = wire::Shown::of(answer.value.as_ref(), reveal);
     let record = Record::new()
         .text("value", shown.value.as_str())

@@ -18,8 +18,10 @@ mod wire;
 
 use std::time::Duration;
 
-use tonic::Request;
-use vault_proto::Connector;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+use vault_proto::daemons::{Repeat, Terms};
+use vault_proto::{Connector, Daemons};
 
 use crate::cli::{Audit, Cli, Command, Custody};
 use crate::connect::Connection;
@@ -44,10 +46,21 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 impl Session {
-    /// The way to the vault that was named. Nothing is connected yet: what is wrong with the profile is told
-    /// before anybody is asked for a secret.
+    /// The way to all daemons of the vault that was named, which give the same answers about values. Nothing is
+    /// connected yet: what is wrong with the profile is told before anybody is asked for a secret.
+    fn daemons(&self) -> Result<Daemons, Failure> {
+        Ok(Daemons::new(&self.connection.connectors()?)?)
+    }
+
+    /// The way to one daemon, for what each does on its own: being opened and closed, and keeping a log.
     fn connector(&self) -> Result<Connector, Failure> {
-        self.connection.connector()
+        let mut connectors = self.connection.connectors()?;
+        match (connectors.pop(), connectors.is_empty()) {
+            (Some(connector), true) => Ok(connector),
+            _ => Err(Failure::usage(
+                "this is asked of one daemon, and several are named: say which by --endpoint",
+            )),
+        }
     }
 
     async fn run(&self, command: Command) -> Result<(), Failure> {
@@ -75,6 +88,16 @@ impl Session {
             Command::Completions(options) => completions::run(&options),
         }
     }
+}
+
+/// Asks each daemon once, until one answers.
+async fn ask<T, F: Future<Output = Result<Response<T>, Status>>>(
+    daemons: &Daemons,
+    repeat: Repeat,
+    call: impl Fn(Channel) -> F,
+) -> Result<T, Failure> {
+    let terms = Terms { repeat, attempt: CALL_TIMEOUT, within: Duration::ZERO };
+    Ok(daemons.call(terms, call).await?.into_inner())
 }
 
 /// A call that is given up after a while.

@@ -20,7 +20,7 @@ const REVEALED: &[&str] = &["value", "expiry", "cardholder_name"];
 /// Values for the tokens of a file, masked unless revealed.
 pub(super) async fn run(session: &Session, options: &BatchDetokenize) -> Result<(), Failure> {
     let reveal = options.reveal.in_file()?;
-    let connector = session.connector()?;
+    let daemons = session.daemons()?;
     let table = Table::read(&options.files.input)?;
     let missing = || Failure::usage("the input has no column token; the first line must name the columns");
     let column = table.column("token").ok_or_else(missing)?;
@@ -28,18 +28,17 @@ pub(super) async fn run(session: &Session, options: &BatchDetokenize) -> Result<
     let answers = if reveal { REVEALED } else { MASKED };
     let settings = ["detokenize", &release.purpose, &release.recipient, &release.reference];
     let run = Run::open(&options.files, table, answers, &settings)?;
-    let client = BatchesClient::new(connector.connect().await?);
     run.finish(session, async |rows, _| {
-        let answer = patiently(async || {
+        let answer = patiently(&daemons, |channel| {
             let request = BatchDetokenizeRequest {
                 items: rows.iter().map(|row| BatchDetokenizeItem { token: token(row, column) }).collect(),
                 purpose: release.purpose.clone(),
                 recipient: release.recipient.clone(),
                 reference: release.reference.clone(),
             };
-            client.clone().batch_detokenize(timed(request)).await
+            async { BatchesClient::new(channel).batch_detokenize(timed(request)).await }
         });
-        let results = answer.await?.into_inner().results;
+        let results = answer.await?.results;
         Ok(results.into_iter().map(|result| verdict(&result, reveal)).collect())
     })
     .await

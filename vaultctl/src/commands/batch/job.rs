@@ -15,6 +15,7 @@ use vault_core::crypto::{Entropy as _, Key32, MacKey, SystemEntropy};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
+use crate::values::letters;
 
 const KEY_BYTES: usize = 32;
 /// Bytes of the MAC in a chunk's name, two letters each.
@@ -48,12 +49,10 @@ impl Job {
         Ok(Self { path, key, input, _lock: file })
     }
 
-    /// The name of a chunk, which is its idempotency key. In letters: no name reads like a card number.
+    /// The name of a chunk, which is its idempotency key.
     pub(super) fn chunk(&self, number: u64) -> String {
         let mac = self.key.mac(&[&self.input, &number.to_be_bytes()]);
-        let letter = |nibble: u8| char::from(b'a' + nibble);
-        let letters = mac.iter().take(NAME_BYTES).flat_map(|byte| [letter(byte >> 4), letter(byte & 15)]);
-        "batch-".chars().chain(letters).collect()
+        format!("batch-{}", letters(mac.get(..NAME_BYTES).unwrap_or_default()))
     }
 
     /// Forgets the key: the output is whole.

@@ -15,7 +15,10 @@ mod tokenize;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tonic::Status;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+use vault_proto::Daemons;
+use vault_proto::daemons::{Repeat, Terms};
 
 use crate::cli::{Batch, BatchFiles};
 use crate::failure::{Failure, complain};
@@ -24,15 +27,13 @@ use crate::output::Record;
 use self::job::Job;
 use self::sheet::{Sheet, Verdict};
 use self::table::{Row, Table};
-use super::Session;
+use super::{CALL_TIMEOUT, Session};
 
 /// Rows sent in one call. The vault takes up to 1,000; half of that loses less when a call is lost.
 /// Unfinished batches of an earlier release are numbered by it.
 const CHUNK_ROWS: u64 = 500;
-/// Times a call is made again when the vault asks to wait.
-const TRIES_MAX: u32 = 10;
-/// The longest wait that is waited for; the window of a request quota.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+/// The longest wait for a chunk: the window of a request quota, and some time.
+const WAIT_MAX: Duration = Duration::from_secs(65);
 
 /// Does what was asked for.
 pub(super) async fn run(session: &Session, batch: Batch) -> Result<(), Failure> {
@@ -89,21 +90,13 @@ impl Run {
     }
 }
 
-/// Makes a call, and again as often as the vault asks to wait a little. Right only for calls that may be
-/// repeated.
-async fn patiently<T>(mut call: impl AsyncFnMut() -> Result<T, Status>) -> Result<T, Failure> {
-    let mut tries = 1;
-    loop {
-        let status = match call().await {
-            Ok(answer) => return Ok(answer),
-            Err(status) => status,
-        };
-        match vault_proto::retry_after(&status) {
-            Some(wait) if tries < TRIES_MAX && wait <= WAIT_MAX => tokio::time::sleep(wait).await,
-            _ => return Err(status.into()),
-        }
-        tries += 1;
-    }
+/// Makes a call that may be repeated, to whichever daemon answers, and again as often as the vault asks to wait.
+async fn patiently<T, F: Future<Output = Result<Response<T>, Status>>>(
+    daemons: &Daemons,
+    call: impl Fn(Channel) -> F,
+) -> Result<T, Failure> {
+    let terms = Terms { repeat: Repeat::Freely, attempt: CALL_TIMEOUT, within: WAIT_MAX };
+    Ok(daemons.call(terms, call).await?.into_inner())
 }
 
 /// On standard error, and only if that is a terminal.
@@ -112,44 +105,5 @@ fn progress_bar(rows: u64) -> ProgressBar {
     match ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} rows, {eta} left") {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use tonic::Code;
-    use tonic_types::{ErrorDetails, StatusExt as _};
-
-    use super::*;
-
-    fn busy(wait: Duration) -> Status {
-        let mut details = ErrorDetails::with_error_info("BUSY", "vault.v1", HashMap::new());
-        details.set_retry_info(Some(wait));
-        Status::with_error_details(Code::ResourceExhausted, "busy", details)
-    }
-
-    async fn calls_made(answers: impl Fn(u32) -> Result<(), Status>) -> (u32, bool) {
-        let mut calls = 0;
-        let done = patiently(async || {
-            calls += 1;
-            answers(calls)
-        });
-        let done = done.await.is_ok();
-        (calls, done)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_call_is_repeated_as_long_as_the_vault_asks_for_it() {
-        let wait = Duration::from_secs(7);
-        assert_eq!(calls_made(|call| if call < 4 { Err(busy(wait)) } else { Ok(()) }).await, (4, true));
-        assert_eq!(calls_made(|_| Err(busy(wait))).await, (TRIES_MAX, false));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn refusals_and_waits_too_long_are_told_at_once() {
-        assert_eq!(calls_made(|_| Err(Status::permission_denied(""))).await, (1, false));
-        assert_eq!(calls_made(|_| Err(busy(Duration::from_secs(3_600)))).await, (1, false));
     }
 }

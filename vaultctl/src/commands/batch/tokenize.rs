@@ -16,23 +16,21 @@ use super::{Run, patiently};
 
 /// Tokens for the values of a file.
 pub(super) async fn run(session: &Session, options: &BatchTokenize) -> Result<(), Failure> {
-    let connector = session.connector()?;
+    let daemons = session.daemons()?;
     let table = Table::read(&options.files.input)?;
     let columns = Columns::of(&table)?;
     columns.check(&table)?;
     let mut settings = vec!["tokenize"];
     settings.extend(options.purpose.iter().map(String::as_str));
     let run = Run::open(&options.files, table, &["token"], &settings)?;
-    let client = BatchesClient::new(connector.connect().await?);
     run.finish(session, async |rows, name| {
-        let answer = patiently(async || {
-            let items = rows.iter().map(|row| columns.item(row, &options.purpose)).collect::<Result<_, _>>();
-            let items =
-                items.map_err(|_: Failure| tonic::Status::internal("a row that was checked before"))?;
-            let request = BatchTokenizeRequest { items, idempotency_key: name.to_owned() };
-            client.clone().batch_tokenize(timed(request)).await
+        let items = rows.iter().map(|row| columns.item(row, &options.purpose)).collect::<Result<_, _>>()?;
+        let request = BatchTokenizeRequest { items, idempotency_key: name.to_owned() };
+        let answer = patiently(&daemons, |channel| {
+            let request = timed(request.clone());
+            async { BatchesClient::new(channel).batch_tokenize(request).await }
         });
-        Ok(answer.await?.into_inner().results.into_iter().map(verdict).collect())
+        Ok(answer.await?.results.into_iter().map(verdict).collect())
     })
     .await
 }
