@@ -108,6 +108,8 @@ pub const SEEN_TOKENS_MAX: usize = 4 * 1024 * 1024;
 pub const SCAN_ROWS_MAX: usize = 1_024;
 /// Bytes of values after which a scan returns what it has, so that pages of the log cannot fill the memory.
 pub const SCAN_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of values that one commit of a move writes, beyond its first row.
+pub const MOVED_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of an encoded row key: space, tenant and what is unique within them.
 pub const ROW_KEY_BYTES_MAX: usize = 512;
 /// Bytes of a row's value: a log page of `COMMIT_ITEMS_MAX` entries of `ENTRY_BYTES_MAX` stays well below.

@@ -5,6 +5,7 @@
 mod audit;
 mod dev;
 mod migrate;
+mod moving;
 mod serve;
 mod shares;
 mod vault;
@@ -55,6 +56,8 @@ enum Command {
     Reseal(vault::Reseal),
     /// Bring the schema of a PostgreSQL store to the version of this program, as its owner.
     Migrate(migrate::Options),
+    /// Copy the vault into another store, with the daemon stopped: from files into a database, or back.
+    Move(moving::Options),
     /// Prove the store against the audit log, with the daemon stopped.
     Check(WithCredential),
     /// Say what a daemon with this configuration would do; starts nothing.
@@ -135,6 +138,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Serve(options) => serve::serve(&options),
         Command::Reseal(options) => vault::reseal(&options),
         Command::Migrate(options) => migrate::run(&options),
+        Command::Move(options) => moving::run(&options),
         Command::Check(options) => vault::check(&options),
         Command::CheckConfig(options) => serve::check_config(&options),
         Command::Audit(command) => audit::run(&command),

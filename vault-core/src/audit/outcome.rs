@@ -86,6 +86,8 @@ actions! {
     QuotaSummary = 36, "quota-summary";
     /// A program that keeps its own keyring began to write this log.
     LogOpened = 37, "log-opened";
+    /// The store moved to another engine; the note names the two.
+    StoreMoved = 38, "store-moved";
     /// The program ended in good order and wiped the keys.
     Stop = 39, "stop";
     /// The vault found its integrity in doubt and wiped the keys.

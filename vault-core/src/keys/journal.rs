@@ -76,6 +76,8 @@ pub enum UnsealOutcome {
     Stopped,
     /// The vault sealed itself, its integrity in doubt.
     SelfSealed,
+    /// The rows of the vault were copied to another store.
+    StoreMoved,
     /// The HSM did not give what opens the vault.
     Hsm(HsmFault),
     /// A step was refused.
@@ -83,7 +85,7 @@ pub enum UnsealOutcome {
 }
 
 impl UnsealOutcome {
-    const PLAIN: [Self; 15] = [
+    const PLAIN: [Self; 16] = [
         Self::Opened,
         Self::WrongPassphrase,
         Self::Denied,
@@ -99,6 +101,7 @@ impl UnsealOutcome {
         Self::SealDenied,
         Self::Stopped,
         Self::SelfSealed,
+        Self::StoreMoved,
     ];
 
     /// The byte used in the journal. Never changes.
@@ -119,6 +122,7 @@ impl UnsealOutcome {
             Self::SealDenied => 13,
             Self::Stopped => 14,
             Self::SelfSealed => 15,
+            Self::StoreMoved => 16,
             Self::Hsm(fault) => HSM + fault as u8,
             Self::StepRefused(fault) => FAULT + fault as u8,
         }
@@ -254,7 +258,14 @@ impl UnsealJournal {
     /// # Errors
     /// [`JournalError`]; it then stands as begun.
     pub fn settle(&self, begun: &UnsealAttempt, outcome: UnsealOutcome) -> Result<(), JournalError> {
-        let ended = UnsealAttempt { outcome, ..begun.clone() };
+        self.replace(begun, UnsealAttempt { outcome, ..begun.clone() })
+    }
+
+    /// Puts what an attempt came to in the place of what was written down when it began; durable on return.
+    ///
+    /// # Errors
+    /// [`JournalError`]; it then stands as begun.
+    pub fn replace(&self, begun: &UnsealAttempt, ended: UnsealAttempt) -> Result<(), JournalError> {
         let begun = encode(begun);
         let Some(place) = self.stored()?.records.iter().rposition(|record| *record == begun) else {
             return self.append(&[ended], 0);
@@ -542,9 +553,9 @@ mod tests {
             .collect();
         journal.append(&attempts, 0).unwrap();
         let codes: Vec<u8> = attempts.iter().map(|attempt| attempt.outcome.code()).collect();
-        assert_eq!(codes, (1..=15).chain(33..=45).chain(65..=75).collect::<Vec<_>>());
+        assert_eq!(codes, (1..=16).chain(33..=45).chain(65..=75).collect::<Vec<_>>());
         assert_eq!(journal.pending().unwrap().attempts, attempts);
-        for unknown in [0, 16, HSM, 46, FAULT, 76] {
+        for unknown in [0, 17, HSM, 46, FAULT, 76] {
             assert_eq!(UnsealOutcome::from_code(unknown), None, "{unknown}");
         }
     }

@@ -256,6 +256,7 @@ const fn done_as(outcome: UnsealOutcome) -> Action {
         UnsealOutcome::Sealed => Action::Seal,
         UnsealOutcome::Stopped => Action::Stop,
         UnsealOutcome::SelfSealed => Action::SelfSeal,
+        UnsealOutcome::StoreMoved => Action::StoreMoved,
         UnsealOutcome::Opened
         | UnsealOutcome::WrongPassphrase
         | UnsealOutcome::Denied
@@ -283,7 +284,13 @@ fn actor_of(policy: &Policy, attempt: &UnsealAttempt) -> Actor {
 
 /// Steps that no caller takes: a ceremony's end by time, and what commands on the host do.
 const fn is_the_vaults_own(outcome: UnsealOutcome) -> bool {
-    matches!(outcome, UnsealOutcome::CeremonyExpired | UnsealOutcome::ResealBegun | UnsealOutcome::Resealed)
+    matches!(
+        outcome,
+        UnsealOutcome::CeremonyExpired
+            | UnsealOutcome::ResealBegun
+            | UnsealOutcome::Resealed
+            | UnsealOutcome::StoreMoved
+    )
 }
 
 /// The ceremony's name and, of a share, its number.

@@ -160,6 +160,13 @@ pub(super) struct Opening {
     pub(super) anchor: Result<AnchorState, AnchorError>,
 }
 
+impl Opening {
+    /// Whether the store has this vault's log.
+    pub(super) const fn has_log(&self) -> bool {
+        self.head.is_some()
+    }
+}
+
 impl SealedVault {
     /// A vault whose keyring, anchor and store are at these places, and whose log has this name.
     pub fn new(

@@ -193,6 +193,7 @@ fn codes_of_actions_never_change() {
             (35, "anchor-accepted"),
             (36, "quota-summary"),
             (37, "log-opened"),
+            (38, "store-moved"),
             (39, "stop"),
             (40, "self-seal"),
             (41, "key-introduced"),
