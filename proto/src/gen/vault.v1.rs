@@ -1679,6 +1679,9 @@ pub struct OtherDaemon {
     /// Always set. Whether that is the policy by which the daemon that answers decides.
     #[prost(bool, tag = "5")]
     pub same_policy: bool,
+    /// Always set. Whether it has confirmed that it has the keyring of now. Until then no key is rotated or destroyed.
+    #[prost(bool, tag = "6")]
+    pub has_keyring: bool,
 }
 /// Generated client implementations.
 pub mod custody_client {
@@ -2360,13 +2363,13 @@ pub struct KeyVersion {
     /// Always set. When its keys were drawn.
     #[prost(message, optional, tag = "5")]
     pub create_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Set unless introduced. When it began to encrypt.
+    /// Set unless introduced or announced. When it began to encrypt.
     #[prost(message, optional, tag = "6")]
     pub enable_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Set unless introduced. From then on it encrypts nothing more, whatever its state.
+    /// Set unless introduced or announced. From then on it encrypts nothing more, whatever its state.
     #[prost(message, optional, tag = "7")]
     pub encrypt_end_time: ::core::option::Option<::prost_types::Timestamp>,
-    /// Set unless introduced. By then it should be destroyed.
+    /// Set unless introduced or announced. By then it should be destroyed.
     #[prost(message, optional, tag = "8")]
     pub decrypt_end_time: ::core::option::Option<::prost_types::Timestamp>,
     /// Set on the version that encrypts, if records under older versions are or were encrypted anew under it.
@@ -2399,6 +2402,8 @@ pub mod key_version {
         DecryptOnly = 3,
         /// Its keys are gone.
         Destroyed = 4,
+        /// About to encrypt: where several daemons share a database, as soon as all have confirmed that they know.
+        Announced = 5,
     }
     impl State {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -2412,6 +2417,7 @@ pub mod key_version {
                 Self::Enabled => "ENABLED",
                 Self::DecryptOnly => "DECRYPT_ONLY",
                 Self::Destroyed => "DESTROYED",
+                Self::Announced => "ANNOUNCED",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -2422,6 +2428,7 @@ pub mod key_version {
                 "ENABLED" => Some(Self::Enabled),
                 "DECRYPT_ONLY" => Some(Self::DecryptOnly),
                 "DESTROYED" => Some(Self::Destroyed),
+                "ANNOUNCED" => Some(Self::Announced),
                 _ => None,
             }
         }
@@ -2518,9 +2525,12 @@ pub struct RotateKeysRequest {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct RotateKeysResponse {
-    /// Always set. The version that encrypts from now on.
+    /// Always set. The version that encrypts from now on, or will.
     #[prost(uint32, tag = "1")]
     pub version: u32,
+    /// Always set. ENABLED, or ANNOUNCED while other daemons have not confirmed yet.
+    #[prost(enumeration = "key_version::State", tag = "2")]
+    pub state: i32,
 }
 /// Destroys.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2661,8 +2671,9 @@ pub mod keys_client {
             self.inner.unary(req, path, codec).await
         }
         /// Has the next version of a tenant's keys of a class encrypt from now on, and draws the one after it. The vault does so
-        /// by itself when a version has encrypted for 90 days. Old records are encrypted anew in the background. Right:
-        /// rotate-keys.
+        /// by itself when a version has encrypted for 90 days. Old records are encrypted anew in the background. Where several
+        /// daemons share a database, the version is announced, and encrypts once all have confirmed that they know; refused
+        /// with `KEY_UNCONFIRMED` while one of them has not confirmed the change before. Right: rotate-keys.
         pub async fn rotate_keys(
             &mut self,
             request: impl tonic::IntoRequest<super::RotateKeysRequest>,
@@ -2685,8 +2696,8 @@ pub mod keys_client {
             self.inner.unary(req, path, codec).await
         }
         /// Destroys a retired version in the vault's copies of the keyring, for ever. Refused with `KEY_IN_USE` until it is
-        /// proven that no record and no index row stands under it, and a day has passed since it was retired. Right:
-        /// destroy-keys.
+        /// proven that no record and no index row stands under it, and a day has passed since it was retired; with
+        /// `KEY_UNCONFIRMED` while another daemon has not confirmed that it has the keyring of now. Right: destroy-keys.
         pub async fn destroy_keys(
             &mut self,
             request: impl tonic::IntoRequest<super::DestroyKeysRequest>,
@@ -2735,8 +2746,9 @@ pub mod keys_server {
             tonic::Status,
         >;
         /// Has the next version of a tenant's keys of a class encrypt from now on, and draws the one after it. The vault does so
-        /// by itself when a version has encrypted for 90 days. Old records are encrypted anew in the background. Right:
-        /// rotate-keys.
+        /// by itself when a version has encrypted for 90 days. Old records are encrypted anew in the background. Where several
+        /// daemons share a database, the version is announced, and encrypts once all have confirmed that they know; refused
+        /// with `KEY_UNCONFIRMED` while one of them has not confirmed the change before. Right: rotate-keys.
         async fn rotate_keys(
             &self,
             request: tonic::Request<super::RotateKeysRequest>,
@@ -2745,8 +2757,8 @@ pub mod keys_server {
             tonic::Status,
         >;
         /// Destroys a retired version in the vault's copies of the keyring, for ever. Refused with `KEY_IN_USE` until it is
-        /// proven that no record and no index row stands under it, and a day has passed since it was retired. Right:
-        /// destroy-keys.
+        /// proven that no record and no index row stands under it, and a day has passed since it was retired; with
+        /// `KEY_UNCONFIRMED` while another daemon has not confirmed that it has the keyring of now. Right: destroy-keys.
         async fn destroy_keys(
             &self,
             request: tonic::Request<super::DestroyKeysRequest>,
