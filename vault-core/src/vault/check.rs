@@ -121,9 +121,11 @@ impl Vault {
         for tenant in tenants(&keys, &logged) {
             self.check_records(&keys, &tenant, &mut logged, &mut report)?;
             self.check_index(&keys, &tenant, &mut report)?;
-            self.check_guarded(&keys, Space::Idempotency, Some(&tenant), &mut report)?;
+            for space in [Space::Idempotency, Space::Meta] {
+                self.check_guarded(&keys, space, Some(&tenant), &mut report)?;
+            }
         }
-        for space in [Space::Quota, Space::Seen] {
+        for space in [Space::Quota, Space::Seen, Space::Meta] {
             self.check_guarded(&keys, space, None, &mut report)?;
         }
         let missing = logged.into_iter().filter(|(_, version)| *version != ERASED);

@@ -583,7 +583,8 @@ fn check_finds_every_row_that_does_not_authenticate() {
     bench.call("checkout", tokenize(VISA, Some("order"))).into_result().unwrap();
     bench.tokenize("indexed-checkout", VISA).unwrap();
     bench.detokenize("billing", token, "settlement").unwrap();
-    for space in [Space::Record, Space::Index, Space::Idempotency, Space::Quota, Space::Seen] {
+    let spaces = [Space::Record, Space::Index, Space::Idempotency, Space::Quota, Space::Seen, Space::Meta];
+    for space in spaces {
         let image = bench.store.image();
         let (key, row) = image.into_iter().find(|(key, _)| key.space() == space).unwrap();
         let mut changed = row.clone();
