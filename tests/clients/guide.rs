@@ -40,6 +40,7 @@ fn the_guide_says_what_to_do_about_every_reason() {
         Error::State(State::KeyExpired),
         Error::State(State::NoSuchKey),
         Error::State(State::KeyInUse),
+        Error::State(State::KeyUnconfirmed),
         Error::Unavailable(Unavailable::Store),
         Error::Unavailable(Unavailable::OutcomeUnknown),
         Error::Corrupt,

@@ -12,7 +12,7 @@ use crate::site::{Site, actor};
 use crate::{holds, logs};
 
 /// The code of every reason; what is not here is INVALID_ARGUMENT.
-const CODES: [(&str, Code); 33] = [
+const CODES: [(&str, Code); 34] = [
     ("UNKNOWN_TOKEN", Code::NotFound),
     ("DENIED", Code::PermissionDenied),
     ("WRONG_PASSPHRASE", Code::PermissionDenied),
@@ -25,6 +25,7 @@ const CODES: [(&str, Code); 33] = [
     ("KEY_EXPIRED", Code::FailedPrecondition),
     ("NO_SUCH_KEY", Code::FailedPrecondition),
     ("KEY_IN_USE", Code::FailedPrecondition),
+    ("KEY_UNCONFIRMED", Code::FailedPrecondition),
     ("KEYRING_UNUSABLE", Code::FailedPrecondition),
     ("KEYRING_OLD", Code::FailedPrecondition),
     ("ANCHOR_UNUSABLE", Code::FailedPrecondition),

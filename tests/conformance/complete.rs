@@ -21,13 +21,14 @@ use crate::site::Stage;
 use crate::unsealing;
 
 /// Reasons that nobody can trigger from outside, and why.
-const OUT_OF_REACH: [(&str, &str); 4] = [
+const OUT_OF_REACH: [(&str, &str); 5] = [
     ("SHARES_TOO_FEW", "only commands on the host take several shares at once"),
     ("TOKEN_INACTIVE", "no RPC deactivates a record yet"),
     (
         "KEY_EXPIRED",
         "the vault enables the next key long before, unless its keyring cannot be written for years",
     ),
+    ("KEY_UNCONFIRMED", "one daemon waits for no other; tests/postgres has three"),
     ("BUG", "only a defect gives it, such as a random source that fails"),
 ];
 
@@ -225,6 +226,7 @@ examples! { core_errors, Error,
     Error::State(State::KeyExpired) => Error::State(State::KeyExpired),
     Error::State(State::NoSuchKey) => Error::State(State::NoSuchKey),
     Error::State(State::KeyInUse) => Error::State(State::KeyInUse),
+    Error::State(State::KeyUnconfirmed) => Error::State(State::KeyUnconfirmed),
     Error::Unavailable(Unavailable::Store) => Error::Unavailable(Unavailable::Store),
     Error::Unavailable(Unavailable::OutcomeUnknown) => Error::Unavailable(Unavailable::OutcomeUnknown),
     Error::Corrupt => Error::Corrupt,
@@ -250,6 +252,7 @@ examples! { unseal_errors, UnsealError,
     UnsealError::OtherKeyring { .. } => UnsealError::OtherKeyring { found: 1, known: 2 },
     UnsealError::Log => UnsealError::Log,
     UnsealError::TenantChoice => UnsealError::TenantChoice,
+    UnsealError::TooManyLogs => UnsealError::TooManyLogs,
     UnsealError::Store(_) => UnsealError::Store(Fault::Unavailable("away".into())),
     UnsealError::Commit(_) => UnsealError::Commit(Error::Unavailable(Unavailable::Store)),
 }

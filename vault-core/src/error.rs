@@ -199,6 +199,9 @@ pub enum State {
     /// many retired versions are kept as may be.
     #[error("retired keys are still needed: a rewrap has to be proven, and a day has to pass")]
     KeyInUse,
+    /// Of the daemons that share the store not every one has confirmed that it has the keyring of now.
+    #[error("another daemon has not confirmed yet that it has the last change of the keyring")]
+    KeyUnconfirmed,
 }
 
 /// Why a step of a ceremony was refused. [`CeremonyFault::reason`] is part of the API, the code part of
@@ -403,6 +406,7 @@ impl Error {
             Self::State(State::KeyExpired) => "KEY_EXPIRED",
             Self::State(State::NoSuchKey) => "NO_SUCH_KEY",
             Self::State(State::KeyInUse) => "KEY_IN_USE",
+            Self::State(State::KeyUnconfirmed) => "KEY_UNCONFIRMED",
             Self::Unavailable(Unavailable::Store) => "STORE",
             Self::Unavailable(Unavailable::OutcomeUnknown) => "OUTCOME_UNKNOWN",
             Self::Corrupt => "CORRUPT",

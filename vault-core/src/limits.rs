@@ -93,6 +93,8 @@ pub const ERASE_ROWS_MAX: usize = COMMIT_ROWS_MAX / 4;
 pub const REWRAP_ROWS_MAX: usize = 256;
 /// Seconds an idempotency key is kept.
 pub const IDEMPOTENCY_SECONDS: u64 = 24 * 60 * 60;
+/// Changes of the keyring that wait in a shared store for daemons that are away: more than some weeks bring.
+pub const KEY_CHANGES_WAITING_MAX: usize = 32;
 /// Seconds after its last step for which work on a shared store stays with the daemon that did it.
 pub const LEASE_SECONDS: u64 = 30;
 /// Requests per minute that get an entry for a valid certificate without a principal.

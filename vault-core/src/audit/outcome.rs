@@ -102,6 +102,11 @@ actions! {
     LogRegistered = 44, "log-registered";
     /// The registration of another daemon ended; the reference names its log.
     LogRetired = 45, "log-retired";
+    /// All daemons are told of a key version that is about to encrypt.
+    KeyAnnounced = 46, "key-announced";
+    /// This daemon has in both copies, and in force, what was made of the keyring; the note names its
+    /// generation.
+    KeyringTaken = 47, "keyring-taken";
     /// A custodian began a ceremony; the note names it.
     CeremonyBegun = 48, "ceremony-begun";
     /// A custodian gave a share to a ceremony; the note names both.
@@ -233,7 +238,7 @@ impl Outcome {
             Error::Corrupt => Self::Corrupt,
             Error::Bug => Self::Bug,
             Error::Exhausted(Exhausted::Busy)
-            | Error::State(State::Sealed | State::NoSuchKey | State::KeyInUse)
+            | Error::State(State::Sealed | State::NoSuchKey | State::KeyInUse | State::KeyUnconfirmed)
             | Error::Unavailable(_)
             | Error::DeadlineExceeded => return None,
         })

@@ -19,12 +19,20 @@ pub enum Label {
     SealCommit,
     /// From the two keys of a seal that asks for both: the key it opens to.
     SealJoin,
+    /// From the transfer key of a keyring: encrypts the keyring that was made from it, for other daemons.
+    KeyringTransfer,
 }
 
 impl Label {
     /// All labels.
-    pub const ALL: [Self; 5] =
-        [Self::KeyringWrap, Self::AnchorMac, Self::SealWrap, Self::SealCommit, Self::SealJoin];
+    pub const ALL: [Self; 6] = [
+        Self::KeyringWrap,
+        Self::AnchorMac,
+        Self::SealWrap,
+        Self::SealCommit,
+        Self::SealJoin,
+        Self::KeyringTransfer,
+    ];
 
     /// The label's bytes in the derivation; part of the on-disk formats.
     pub const fn as_bytes(self) -> &'static [u8] {
@@ -34,6 +42,7 @@ impl Label {
             Self::SealWrap => b"vault/seal-wrap/1",
             Self::SealCommit => b"vault/seal-commit/1",
             Self::SealJoin => b"vault/seal-join/1",
+            Self::KeyringTransfer => b"vault/keyring-transfer/1",
         }
     }
 }
@@ -102,7 +111,7 @@ mod tests {
         assert_eq!(labels.len(), Label::ALL.len());
         assert!(Label::ALL.iter().all(|label| label.as_bytes().len() < 256));
         // `ALL` is complete: the last variant's number is its length.
-        assert_eq!(Label::SealJoin as usize + 1, Label::ALL.len());
+        assert_eq!(Label::KeyringTransfer as usize + 1, Label::ALL.len());
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(super) fn encode(keyring: &Keyring) -> Zeroizing<Vec<u8>> {
     out.extend_from_slice(&FORMAT.to_be_bytes());
     out.extend_from_slice(&keyring.created_at().micros().to_be_bytes());
     let vault = keyring.material();
-    for key in [&vault.token_tag, &vault.row_mac, &vault.signing_seed] {
+    for key in [&vault.token_tag, &vault.row_mac, &vault.signing_seed, &vault.transfer] {
         out.extend_from_slice(key.expose());
     }
     // Far below 2^32 tenants and versions: KEYRING_BYTES_MAX refuses them long before.
@@ -43,7 +43,7 @@ impl Keyring {
 }
 
 const DIGEST_LABEL: &[u8] = b"vault keyring v1";
-const FIXED_BYTES: usize = 2 + 8 + 3 * 32 + 4;
+const FIXED_BYTES: usize = 2 + 8 + 4 * 32 + 4;
 const VERSION_BYTES: usize = 4 + 1 + 8 + 8;
 const MATERIAL_BYTES: usize = 3 * 32;
 
@@ -78,6 +78,7 @@ pub(super) fn decode(vault: VaultName, generation: u64, bytes: &[u8]) -> Option<
         token_tag: read_key(&mut reader)?,
         row_mac: read_key(&mut reader)?,
         signing_seed: read_key(&mut reader)?,
+        transfer: read_key(&mut reader)?,
     };
     let VaultName { environment, vault_id } = vault;
     let mut keyring = Keyring::assemble(environment, vault_id, generation, created_at, material);
@@ -110,8 +111,8 @@ fn read_version(reader: &mut Reader<'_>) -> Option<KeyVersion> {
     let state = KeyState::from_code(reader.u8()?)?;
     let created_at = Timestamp::from_micros(reader.u64()?);
     let enabled_at = match (state, reader.u64()?) {
-        (KeyState::Introduced, 0) => None,
-        (KeyState::Introduced, _) => return None,
+        (state, 0) if state.is_to_come() => None,
+        (state, _) if state.is_to_come() => return None,
         (_, micros) => Some(Timestamp::from_micros(micros)),
     };
     let material = match state {

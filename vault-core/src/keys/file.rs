@@ -436,7 +436,7 @@ fn body_key(root: &RootKey, vault: &VaultName) -> RecordKey {
     RecordKey::new(&root.subkey(Label::KeyringWrap, &vault.to_bytes()))
 }
 
-fn name_of(keyring: &Keyring) -> VaultName {
+pub(super) fn name_of(keyring: &Keyring) -> VaultName {
     VaultName { environment: keyring.environment().clone(), vault_id: *keyring.vault_id() }
 }
 

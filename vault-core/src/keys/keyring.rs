@@ -149,7 +149,7 @@ impl KeyVersion {
         let KeyVersionInfo { version, state, created_at, enabled_at } = info;
         let fits = version > 0
             && (state == KeyState::Destroyed) == material.is_none()
-            && (state == KeyState::Introduced) == enabled_at.is_none();
+            && state.is_to_come() == enabled_at.is_none();
         let keys = material.map(|material| {
             let ready = material.ready(version);
             (material, ready)
@@ -231,7 +231,7 @@ pub enum KeyChangeError {
     /// A version is introduced already and waits to be enabled.
     #[error("the next key version is introduced already")]
     AlreadyIntroduced,
-    /// A version passes from introduced to enabled, decrypt-only and destroyed, one step at a time.
+    /// A version passes from introduced to announced, enabled, decrypt-only and destroyed, a step at a time.
     #[error("the key version is not in the state for this change")]
     WrongState,
     /// As many versions as a keyring holds of one tenant and class are not destroyed yet.
@@ -247,11 +247,14 @@ pub(super) struct VaultMaterial {
     pub(super) token_tag: Key32,
     pub(super) row_mac: Key32,
     pub(super) signing_seed: Key32,
+    /// Opens what other daemons make of this keyring, and nothing from before it: each change draws another.
+    pub(super) transfer: Key32,
 }
 
 impl VaultMaterial {
     fn copied(&self) -> Self {
         Self {
+            transfer: copied(&self.transfer),
             token_tag: copied(&self.token_tag),
             row_mac: copied(&self.row_mac),
             signing_seed: copied(&self.signing_seed),
@@ -296,6 +299,7 @@ impl Keyring {
             token_tag: Key32::generate(entropy)?,
             row_mac: Key32::generate(entropy)?,
             signing_seed: Key32::generate(entropy)?,
+            transfer: Key32::generate(entropy)?,
         };
         Ok(Self::assemble(environment, VaultId::from_bytes(vault_id), 1, now, material))
     }
@@ -395,7 +399,7 @@ impl Keyring {
     ) -> Result<u32, KeyChangeError> {
         let versions = self.of_mut(tenant, class)?;
         let newest = versions.last().ok_or(KeyChangeError::NoSuchVersion)?;
-        if newest.state == KeyState::Introduced {
+        if newest.state.is_to_come() {
             return Err(KeyChangeError::AlreadyIntroduced);
         }
         if versions.iter().filter(|key| key.state.decrypts()).count() >= KEY_VERSIONS_MAX {
@@ -430,7 +434,19 @@ impl Keyring {
         }
     }
 
-    /// Makes the introduced version the one that encrypts; the one that did is decrypt-only from now on.
+    /// Tells all daemons that the introduced version is about to encrypt.
+    ///
+    /// # Errors
+    /// [`KeyChangeError`]; nothing changed then.
+    pub fn announce(&mut self, tenant: &TenantId, class: Class, version: u32) -> Result<(), KeyChangeError> {
+        let versions = self.of_mut(tenant, class)?;
+        let at = position(versions, version, KeyState::Announced)?;
+        versions.get_mut(at).ok_or(KeyChangeError::NoSuchVersion)?.state = KeyState::Announced;
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// Makes the version that is to come the one that encrypts; the one that did is decrypt-only from now on.
     ///
     /// # Errors
     /// [`KeyChangeError`]; nothing changed then.
@@ -473,6 +489,15 @@ impl Keyring {
     /// Lets the next change have a generation above this one, which another copy has reached already.
     pub(crate) fn catch_up(&mut self, generation: u64) {
         self.generation = self.generation.max(generation);
+    }
+
+    /// Draws another transfer key: what was made from the keyring before opens with this one no more.
+    ///
+    /// # Errors
+    /// [`EntropyFault`] when the source of randomness fails.
+    pub(crate) fn renew_transfer(&mut self, entropy: &mut dyn Entropy) -> Result<(), EntropyFault> {
+        self.material.transfer = Key32::generate(entropy)?;
+        Ok(())
     }
 
     /// Counts a new seal as a change, so that the anchor knows keyrings under the old one as older.
@@ -694,7 +719,8 @@ mod tests {
         keyring.ensure_class(&acme(), Class::Ssn, &mut entropy, NOW).unwrap();
         keyring.introduce(&acme(), Class::Pan, &mut entropy, NOW).unwrap();
         let vault = keyring.material();
-        let mut keys = vec![*vault.token_tag.expose(), *vault.row_mac.expose(), *vault.signing_seed.expose()];
+        let vault = [&vault.token_tag, &vault.row_mac, &vault.signing_seed, &vault.transfer];
+        let mut keys: Vec<_> = vault.iter().map(|key| *key.expose()).collect();
         for (_, _, versions) in keyring.stored() {
             for material in versions.iter().filter_map(KeyVersion::material) {
                 keys.extend(
@@ -702,10 +728,10 @@ mod tests {
                 );
             }
         }
-        assert_eq!(keys.len(), 3 + 3 * 3);
+        assert_eq!(keys.len(), 4 + 3 * 3);
         keys.sort_unstable();
         keys.dedup();
-        assert_eq!(keys.len(), 3 + 3 * 3);
+        assert_eq!(keys.len(), 4 + 3 * 3);
     }
 
     #[test]

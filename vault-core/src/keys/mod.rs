@@ -26,6 +26,7 @@ mod share;
 mod share_set;
 mod state;
 mod token_tag;
+mod transfer;
 
 pub use anchor::{AnchorError, AnchorFile, AnchorState, AnchoredLog};
 pub use file::{KeyringFolder, OpenError, SaveError, SealDescription};

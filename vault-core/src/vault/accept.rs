@@ -127,6 +127,7 @@ impl SealedVault {
         next.sequence += 1;
         next.keyring_generation = gap.keyring_generation;
         opening.anchor = Ok(next.clone());
+        opening.is_accepted = accepted.keyring_generation.is_some();
         let journal = self.attempts.complete().map_err(UnsealError::Journal)?;
         let mut entries = entries(&journal, begun, &policy, now).map_err(UnsealError::Journal)?;
         entries.extend(given_up);

@@ -1,5 +1,7 @@
 //! Closing: what is still to be recorded, and then every key is forgotten.
 
+use std::sync::Arc;
+
 use crate::audit::{Action, Actor, Entry};
 use crate::clock::Timestamp;
 use crate::crypto::Entropy;
@@ -32,7 +34,7 @@ pub enum Closing {
 /// What is left of a vault that was sealed.
 pub struct Sealed {
     /// For the program that keeps it itself.
-    pub keyring: Keyring,
+    pub keyring: Arc<Keyring>,
     /// Whether the sealing is in the log, or in the journal from where the next unsealing enters it. If not,
     /// the owner should raise an alarm: the keys are gone all the same.
     pub recorded: bool,

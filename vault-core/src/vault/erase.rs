@@ -66,7 +66,7 @@ pub(super) fn read_around(
         if let Work::Erase(PreparedErase { record }) = &call.work {
             let around: &mut Around = around.get_or_insert_default();
             let Some(value) = stored_value(record, keys, overlay) else { continue };
-            overlay.read_also(store, keys.index_keys(&record.tenant, &value))?;
+            overlay.read_also(store, keys.all_index_keys(&record.tenant, &value))?;
             let led = led_to(record, keys, store, overlay, room)?;
             room = room.saturating_sub(2 * led.traces.len());
             around.insert(record.token, led);
@@ -155,7 +155,7 @@ impl Planning<'_> {
                 leading.push(outcome.clone());
             }
         }
-        for key in self.keys.index_keys(&record.tenant, &opened.value) {
+        for key in self.keys.all_index_keys(&record.tenant, &opened.value) {
             if self.row(&key)? == Some(&record.token.to_bytes()) {
                 leading.push(key);
             }

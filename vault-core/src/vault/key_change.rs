@@ -4,7 +4,7 @@
 //! is brought up to the keys of the day first (`batch.rs`), so that a retired key encrypts nothing more from
 //! the moment the change is in force.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
@@ -17,7 +17,7 @@ use crate::keys::{EncryptingKeys, KeyChangeError, KeyState, KeyVersionInfo, Keyr
 use crate::limits::KEY_ROTATED_AFTER_DAYS;
 
 use super::open::{Keys, Vault, lock};
-use super::registry::{self, Registry, Unregistered};
+use super::registry::Registry;
 use super::request::KeyOrder;
 use super::sealed::UnsealError;
 
@@ -35,9 +35,9 @@ pub(super) enum KeyringUnchanged {
     /// Other daemons have another keyring.
     #[error(transparent)]
     Registry(#[from] UnsealError),
-    /// Other daemons go on encrypting under the version that is to be retired.
-    #[error("while several daemons share the store no key is rotated")]
-    Shared,
+    /// Another daemon may not have what the change builds on yet.
+    #[error("another daemon has not confirmed yet that it has the keyring of now")]
+    Unconfirmed,
     /// An earlier change is finished, and could not be entered.
     #[error("an earlier change of the keyring could not be entered in the log")]
     Unentered(#[source] Error),
@@ -75,10 +75,21 @@ impl KeyChange {
         (&self.tenant, self.class) == (&order.tenant, order.class)
     }
 
+    /// Whether every daemon must have the keyring before, because what the others then do differs from what
+    /// it may still do: all but drawing keys that are not used yet.
+    pub(super) fn needs_all(&self, base: &Keyring) -> bool {
+        match self.info.state {
+            KeyState::Introduced => false,
+            KeyState::Enabled => !base.versions(&self.tenant, self.class).is_empty(),
+            KeyState::Announced | KeyState::DecryptOnly | KeyState::Destroyed => true,
+        }
+    }
+
     /// Its entry. That a version is decrypt-only follows from the enabling of the next: it has none.
     pub(super) fn entry(&self, now: Timestamp) -> Option<Entry> {
         let action = match self.info.state {
             KeyState::Introduced => Action::KeyIntroduced,
+            KeyState::Announced => Action::KeyAnnounced,
             KeyState::Enabled => Action::KeyEnabled,
             KeyState::DecryptOnly => return None,
             KeyState::Destroyed => Action::KeyDestroyed,
@@ -112,19 +123,15 @@ impl Vault {
         change: impl FnOnce(&mut Keyring, &mut dyn Entropy) -> Result<(), KeyChangeError>,
     ) -> Result<Changed, KeyringUnchanged> {
         let mut unsaved = lock(&self.unsaved);
-        if let Some(mut left) = unsaved.take() {
-            if let Err(problem) = self.agree(&mut left) {
-                *unsaved = Some(left);
-                return Err(problem);
-            }
+        if let Some(left) = unsaved.take() {
             let changes = self.put_in_force(left, true, &mut unsaved, entropy)?;
             let entered = self.enter_key_changes(changes, now, entropy)?;
             if entered.iter().any(|(change, _)| is_wanted(change)) {
                 return Ok(Changed::Before(entered));
             }
         }
-        let (mut next, ()) = self.keys().keyring.changed(|next| change(next, entropy))?;
-        self.agree(&mut next)?;
+        let (mut next, ()) = self.keyring().changed(|next| change(next, entropy))?;
+        next.renew_transfer(entropy).map_err(KeyChangeError::from)?;
         self.put_in_force(next, false, &mut unsaved, entropy).map(Changed::Now)
     }
 
@@ -136,7 +143,7 @@ impl Vault {
         unsaved: &mut Option<Keyring>,
         entropy: &mut dyn Entropy,
     ) -> Result<Vec<KeyChange>, KeyringUnchanged> {
-        let changes = changes(&self.keys().keyring, &next);
+        let changes = changes(&self.keyring(), &next);
         if changes.is_empty() {
             return Ok(changes);
         }
@@ -147,62 +154,58 @@ impl Vault {
             *unsaved = (was_left || matches!(error, SaveError::Io(_))).then_some(next);
             return Err(error.into());
         }
-        self.keys_mut().keyring = next;
+        self.put_keyring_in_force(next);
         Ok(changes)
-    }
-
-    /// Makes a changed keyring one that other daemons could be given: made from the one that all have, its
-    /// generation above theirs. Versions are added for keys that none of them uses yet; nothing that they use
-    /// changes.
-    fn agree(&self, next: &mut Keyring) -> Result<(), KeyringUnchanged> {
-        let keys = self.keys();
-        let changes = changes(&keys.keyring, next);
-        if changes.is_empty() || !self.store().is_shared() {
-            return Ok(());
-        }
-        let known = self.agreed(&keys)?.map_or(0, |known| known.generation);
-        let adds = |change: &KeyChange| match change.info.state {
-            KeyState::Introduced => true,
-            KeyState::Enabled => keys.keyring.versions(&change.tenant, change.class).is_empty(),
-            KeyState::DecryptOnly | KeyState::Destroyed => false,
-        };
-        let registry = Registry::of(self.store(), &keys.keyring);
-        if !changes.iter().all(adds) && !registry.is_alone(&self.origin)? {
-            return Err(KeyringUnchanged::Shared);
-        }
-        next.catch_up(known.max(keys.keyring.generation()).saturating_add(1));
-        Ok(())
     }
 
     /// Finishes a change that failed on its way to the disk; then enables the next version of every key that
     /// has encrypted for [`KEY_ROTATED_AFTER_DAYS`], and introduces the one after it. Gives how many were
-    /// rotated: none while other daemons are registered, which would go on encrypting, and looking values up,
-    /// under the version before.
+    /// rotated. Where several daemons share the store, such a version is announced first, and whatever is
+    /// announced is enabled once all have confirmed that they know.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when the keyring or the entries could not be written; [`State::KeyInUse`] when
     /// a key is due whose tenant keeps as many old versions as may be: all others are rotated.
+    /// [`State::KeyUnconfirmed`] while keys wait for another daemon.
     pub fn rotate_due(&self, now: Timestamp, entropy: &mut dyn Entropy) -> Result<usize, Error> {
-        let found = due(&self.keys().keyring, now);
-        if found.is_empty() && lock(&self.unsaved).is_none() {
+        let waiting = waiting(&self.keyring(), now);
+        if waiting.is_empty() && lock(&self.unsaved).is_none() {
             return Ok(0);
         }
-        let enables = |change: &KeyChange| change.info.state.encrypts();
-        let changed = self.change_keyring(now, entropy, enables, |next, entropy| {
-            let due = due(next, now).into_iter();
-            let roomy: Vec<_> = due.filter(|(tenant, class)| next.has_room(tenant, *class)).collect();
-            roomy.iter().try_for_each(|(tenant, class)| rotate(next, tenant, *class, entropy, now))
-        });
-        let changed = match changed {
-            Err(KeyringUnchanged::Shared) => return Ok(0),
-            changed => changed.map_err(unchanged)?,
+        let enables = |change: &KeyChange| change.info().state.encrypts();
+        let roomy = |next: &Keyring| -> Vec<_> {
+            let due = self::waiting(next, now).into_iter();
+            due.filter(|(tenant, class)| next.has_room(tenant, *class)).collect()
         };
-        let was_left = matches!(changed, Changed::Before(_));
-        let entered = self.entered(changed, now, entropy)?;
-        if !was_left && !due(&self.keys().keyring, now).is_empty() {
+        let (entered, was_left) = if self.store().is_shared() {
+            if !self.all_have_keyring()? {
+                return Err(Error::State(State::KeyUnconfirmed));
+            }
+            let changed = self.publish_change(now, entropy, |next, entropy| {
+                let due = roomy(next);
+                due.iter().try_for_each(|(tenant, class)| go_on(next, tenant, *class, entropy, now))
+            });
+            (changed.map_err(unchanged)?, false)
+        } else {
+            let changed = self.change_keyring(now, entropy, enables, |next, entropy| {
+                let due = roomy(next);
+                due.iter().try_for_each(|(tenant, class)| rotate(next, tenant, *class, entropy, now))
+            });
+            let changed = changed.map_err(unchanged)?;
+            let was_left = matches!(changed, Changed::Before(_));
+            (self.entered(changed, now, entropy)?, was_left)
+        };
+        let keyring = self.keyring();
+        let mut left = self::waiting(&keyring, now).into_iter();
+        if !was_left && left.any(|(tenant, class)| !keyring.has_room(&tenant, class)) {
             return Err(Error::State(State::KeyInUse));
         }
         Ok(entered.iter().filter(|(change, _)| enables(change)).count())
+    }
+
+    /// Whether every daemon that shares the store has confirmed that it has the keyring of this one.
+    pub(super) fn all_have_keyring(&self) -> Result<bool, Error> {
+        Ok(Registry::of(self.store(), &self.keyring()).all_have_it(&self.origin)?)
     }
 
     /// What was changed, with the receipts of its entries.
@@ -228,19 +231,7 @@ impl Vault {
     ) -> Result<Vec<(KeyChange, Receipt)>, Error> {
         let mut lane = self.lane();
         let keys = self.keys();
-        let shared = self.store().is_shared();
-        let wanted = if shared { registry::wanted(&self.origin).to_vec() } else { Vec::new() };
-        let base = *lock(&self.agreed);
-        let receipts = self.own_step(&mut lane, &keys, &wanted, entropy, |planning| {
-            if shared {
-                let registered = planning.register(&self.origin, base, keys.policy.short_hash(), now);
-                registered.map_err(|why| match why {
-                    Unregistered::Failed(error) => error,
-                    Unregistered::OtherKeyring | Unregistered::Retired => {
-                        Error::Unavailable(Unavailable::Store)
-                    }
-                })?;
-            }
+        let receipts = self.own_step(&mut lane, &keys, &[], entropy, |planning| {
             let mut entries: Vec<Entry> = changes.iter().filter_map(|change| change.entry(now)).collect();
             for entry in &mut entries {
                 entry.policy = keys.policy.short_hash();
@@ -252,14 +243,33 @@ impl Vault {
     }
 }
 
-/// Keys whose time to be rotated has come.
-fn due(keyring: &Keyring, now: Timestamp) -> Vec<(TenantId, Class)> {
+/// Keys whose time to be rotated has come, or whose next version is announced.
+fn waiting(keyring: &Keyring, now: Timestamp) -> BTreeSet<(TenantId, Class)> {
     let is_due = |info: &KeyVersionInfo| {
         let age = info.enabled_at.map(|at| now.micros().saturating_sub(at.micros()));
         info.state.encrypts() && age.is_some_and(|age| age >= KEY_ROTATED_AFTER_DAYS * DAY_MICROS)
     };
+    let waits = |info: &KeyVersionInfo| info.state == KeyState::Announced || is_due(info);
     let inventory = keyring.inventory().into_iter();
-    inventory.filter(|(.., info)| is_due(info)).map(|(tenant, class, _)| (tenant, class)).collect()
+    inventory.filter(|(.., info)| waits(info)).map(|(tenant, class, _)| (tenant, class)).collect()
+}
+
+/// Brings the next version of a key one step further, where several daemons share the store: it is drawn,
+/// then announced, then enabled, each once all have the step before.
+pub(super) fn go_on(
+    next: &mut Keyring,
+    tenant: &TenantId,
+    class: Class,
+    entropy: &mut dyn Entropy,
+    now: Timestamp,
+) -> Result<(), KeyChangeError> {
+    let newest = next.versions(tenant, class).last().copied().ok_or(KeyChangeError::NoSuchVersion)?;
+    match newest.state {
+        KeyState::Introduced if next.has_room(tenant, class) => next.announce(tenant, class, newest.version),
+        KeyState::Introduced => Err(KeyChangeError::TooManyVersions),
+        KeyState::Announced => rotate(next, tenant, class, entropy, now),
+        _ => next.introduce(tenant, class, entropy, now).map(drop),
+    }
 }
 
 /// Makes the next version the one that encrypts, and introduces the one after it: it is in every keyring for
@@ -281,10 +291,10 @@ pub(super) fn rotate(
 pub(super) fn unchanged(reason: KeyringUnchanged) -> Error {
     match reason {
         KeyringUnchanged::Change(KeyChangeError::NoSuchVersion) => Error::State(State::NoSuchKey),
-        KeyringUnchanged::Shared
-        | KeyringUnchanged::Change(KeyChangeError::WrongState | KeyChangeError::TooManyVersions) => {
+        KeyringUnchanged::Change(KeyChangeError::WrongState | KeyChangeError::TooManyVersions) => {
             Error::State(State::KeyInUse)
         }
+        KeyringUnchanged::Unconfirmed => Error::State(State::KeyUnconfirmed),
         KeyringUnchanged::Change(KeyChangeError::AlreadyIntroduced | KeyChangeError::Entropy(_)) => {
             Error::Bug
         }
@@ -294,7 +304,7 @@ pub(super) fn unchanged(reason: KeyringUnchanged) -> Error {
 }
 
 /// Every version whose state differs between two keyrings.
-fn changes(old: &Keyring, new: &Keyring) -> Vec<KeyChange> {
+pub(super) fn changes(old: &Keyring, new: &Keyring) -> Vec<KeyChange> {
     let places = |keyring: &Keyring| -> BTreeMap<_, _> {
         let inventory = keyring.inventory().into_iter();
         inventory.map(|(tenant, class, info)| ((tenant, class, info.version), info)).collect()

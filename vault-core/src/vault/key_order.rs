@@ -8,11 +8,11 @@ use crate::clock::Timestamp;
 use crate::crypto::Entropy;
 use crate::data::{Class, TenantId};
 use crate::error::{Error, State};
-use crate::keys::{KeyState, KeyVersionInfo};
+use crate::keys::{KeyState, KeyVersionInfo, Keyring};
 use crate::limits::IDEMPOTENCY_SECONDS;
 use crate::policy::{Grant, Right};
 
-use super::key_change::{KeyChange, rotate, unchanged};
+use super::key_change::{KeyChange, KeyringUnchanged, go_on, rotate, unchanged};
 use super::open::Vault;
 use super::read_log::{Inclusion, log_fault};
 use super::request::KeyOrder;
@@ -77,6 +77,9 @@ impl Vault {
         entropy: &mut dyn Entropy,
     ) -> Result<KeyVersionInfo, Error> {
         permitted(grant, Right::RotateKeys, order)?;
+        if self.store().is_shared() {
+            return self.rotate_shared(order, now, entropy);
+        }
         let is_wanted = |change: &KeyChange| change.is_of(order) && change.info().state.encrypts();
         let changed = self.change_keyring(now, entropy, is_wanted, |next, entropy| {
             rotate(next, &order.tenant, order.class, entropy, now)
@@ -84,6 +87,41 @@ impl Vault {
         let entered = self.entered(changed.map_err(unchanged)?, now, entropy)?;
         let enabled = entered.iter().find(|(change, _)| is_wanted(change));
         enabled.map(|(change, _)| change.info()).ok_or(Error::Bug)
+    }
+
+    /// Where several daemons share the store: the next version is announced, and enabled as soon as all have
+    /// confirmed that they know; at once where nobody has to.
+    fn rotate_shared(
+        &self,
+        order: &KeyOrder,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+    ) -> Result<KeyVersionInfo, Error> {
+        let newest = || self.keyring().versions(&order.tenant, order.class).last().copied();
+        let ahead = newest().ok_or(Error::State(State::NoSuchKey))?;
+        let target = if ahead.state.is_to_come() { ahead.version } else { ahead.version.saturating_add(1) };
+        loop {
+            let versions = self.keyring().versions(&order.tenant, order.class);
+            let found = versions.into_iter().find(|info| info.version == target);
+            if let Some(found) = found.filter(|info| !info.state.is_to_come()) {
+                return Ok(found);
+            }
+            let went_on = self.publish_change(now, entropy, |next, entropy| {
+                // Another daemon may have come first.
+                let versions = next.versions(&order.tenant, order.class);
+                let there = versions.iter().find(|info| info.version == target);
+                let is_done = there.is_some_and(|info| !info.state.is_to_come());
+                if is_done { Ok(()) } else { go_on(next, &order.tenant, order.class, entropy, now) }
+            });
+            match (went_on, found) {
+                (Ok(_), _) => {}
+                // The keeper goes on once they have confirmed.
+                (Err(KeyringUnchanged::Unconfirmed), Some(found)) if found.state == KeyState::Announced => {
+                    return Ok(found);
+                }
+                (Err(problem), _) => return Err(unchanged(problem)),
+            }
+        }
     }
 
     /// Destroys a retired key version in every copy of the keyring that the vault keeps, for ever.
@@ -109,10 +147,14 @@ impl Vault {
             change.is_of(order)
                 && (change.info().version, change.info().state) == (version, KeyState::Destroyed)
         };
-        let changed = self.change_keyring(now, entropy, is_wanted, |next, _| {
-            next.destroy(&order.tenant, order.class, version)
-        });
-        let entered = self.entered(changed.map_err(unchanged)?, now, entropy)?;
+        let destroy =
+            |next: &mut Keyring, _: &mut dyn Entropy| next.destroy(&order.tenant, order.class, version);
+        let entered = if self.store().is_shared() {
+            self.publish_change(now, entropy, destroy).map_err(unchanged)?
+        } else {
+            let changed = self.change_keyring(now, entropy, is_wanted, destroy);
+            self.entered(changed.map_err(unchanged)?, now, entropy)?
+        };
         let destroyed = entered.into_iter().find(|(change, _)| is_wanted(change));
         let (_, receipt) = destroyed.ok_or(Error::Bug)?;
         // From now on no older keyring is believed; the keeper would see to it within a second.

@@ -7,11 +7,12 @@ use crate::audit::Origin;
 use crate::clock::Timestamp;
 use crate::crypto::codec::Reader;
 use crate::error::{Error, Unavailable};
+use crate::keys::Keyring;
 use crate::limits::LEASE_SECONDS;
 use crate::store::{Key, Space, Store, rows};
 
 use super::batch::Planning;
-use super::open::{Keys, log_prefix};
+use super::open::log_prefix;
 
 /// Version of a lease's row.
 const LEASE: u8 = 1;
@@ -29,11 +30,16 @@ impl Lease {
     }
 
     /// Whether another daemon has it.
-    pub(super) fn is_anothers(&self, store: &dyn Store, keys: &Keys, now: Timestamp) -> Result<bool, Error> {
+    pub(super) fn is_anothers(
+        &self,
+        store: &dyn Store,
+        keyring: &Keyring,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
         let found = store.read(std::slice::from_ref(&self.key));
         let found = found.map_err(|_| Error::Unavailable(Unavailable::Store))?;
         let Some(row) = found.into_iter().next().flatten() else { return Ok(false) };
-        let (mac, vault_id) = (keys.keyring.row_mac(), keys.keyring.vault_id());
+        let (mac, vault_id) = (keyring.row_mac(), keyring.vault_id());
         // One that says nothing is replaced by the next step.
         let held = rows::unguard(mac, vault_id, &self.key, &row.value).ok().and_then(Held::from_bytes);
         Ok(held.is_some_and(|held| held.keeps_out(self.log, now)))

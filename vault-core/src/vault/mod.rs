@@ -49,6 +49,7 @@ mod seen;
 mod semantics;
 #[cfg(test)]
 mod several;
+mod spread;
 mod suspended;
 mod sweep;
 #[cfg(test)]

@@ -18,11 +18,12 @@ use super::keep::Published;
 use super::overlay::Overlay;
 use super::quota::{Accounts, Share};
 use super::seen::Seen;
+use super::spread::Agreed;
 use super::sweep::Cursor;
 
 /// What opens data and what decides about it. Replaced together under one lock.
 pub(super) struct Keys {
-    pub(super) keyring: Keyring,
+    pub(super) keyring: Arc<Keyring>,
     pub(super) policy: Arc<Policy>,
     /// Of that policy.
     pub(super) accounts: Accounts,
@@ -73,8 +74,8 @@ pub struct Vault {
     /// A keyring that may stand in one copy on disk and is not in force. Locked before lane and keys: one
     /// change at a time.
     pub(super) unsaved: Mutex<Option<Keyring>>,
-    /// The digest of the keyring that all daemons of a shared store had when last looked at.
-    pub(super) agreed: Mutex<Option<[u8; 32]>>,
+    /// Of the keyring that all daemons of a shared store have.
+    pub(super) agreed: Mutex<Agreed>,
     lane: Mutex<Lane>,
     health: AtomicU8,
     /// The newest durable head: what may be signed and anchored.
@@ -88,7 +89,7 @@ pub struct Vault {
 pub(super) struct Parts {
     pub(super) store: Arc<dyn Store>,
     pub(super) custody: Option<Custody>,
-    pub(super) keyring: Keyring,
+    pub(super) keyring: Arc<Keyring>,
     pub(super) policy: Arc<Policy>,
     pub(super) log: LogWriter,
     /// The head row as stored, if there is one.
@@ -118,7 +119,7 @@ impl Vault {
             custody: parts.custody,
             keys: RwLock::new(Keys { keyring: parts.keyring, policy: parts.policy, accounts }),
             unsaved: Mutex::new(None),
-            agreed: Mutex::new(None),
+            agreed: Mutex::default(),
             lane: Mutex::new(lane),
             health: AtomicU8::new(Health::Serving as u8),
             durable: Mutex::new(durable),
@@ -145,6 +146,17 @@ impl Vault {
     /// Grows with every change of the keyring.
     pub fn keyring_generation(&self) -> u64 {
         self.keys().keyring.generation()
+    }
+
+    /// The keyring in force, for work that waits for the store: whoever holds the lock of the keys meanwhile
+    /// holds up every call.
+    pub(super) fn keyring(&self) -> Arc<Keyring> {
+        Arc::clone(&self.keys().keyring)
+    }
+
+    /// From here on calls are prepared and committed under this keyring.
+    pub(super) fn put_keyring_in_force(&self, keyring: Keyring) {
+        self.keys_mut().keyring = Arc::new(keyring);
     }
 
     /// The policy that decides now.
@@ -190,7 +202,7 @@ impl Vault {
     }
 
     /// Takes keys and places apart, for sealing.
-    pub(super) fn into_keys(self) -> (Keyring, Option<Custody>) {
+    pub(super) fn into_keys(self) -> (Arc<Keyring>, Option<Custody>) {
         let keys = self.keys.into_inner().unwrap_or_else(PoisonError::into_inner);
         (keys.keyring, self.custody)
     }

@@ -6,7 +6,9 @@ use crate::audit::{Action, Actor, Entry};
 use crate::clock::Timestamp;
 use crate::crypto::Entropy;
 use crate::data::TenantId;
-use crate::error::Error;
+use crate::error::{Error, Unavailable};
+use crate::keys::{KeyChangeError, Keyring};
+use crate::limits::CONFLICT_RETRIES_MAX;
 use crate::policy::Policy;
 use crate::store::{Key, Space};
 
@@ -14,8 +16,9 @@ use super::batch::Planning;
 use super::key_change::{Changed, KeyringUnchanged};
 use super::open::{Keys, Lane, Vault, share_of};
 use super::quota::Accounts;
-use super::registry::{self, Unregistered};
+use super::registry::{self, Registry, Unregistered};
 use super::sealed::UnsealError;
+use super::spread::About;
 
 /// Version of a tenant's choices row.
 const CHOICES: u8 = 1;
@@ -39,27 +42,54 @@ impl Vault {
     pub(super) fn open_with(
         &self,
         policy: Arc<Policy>,
-        mut entries: Vec<Entry>,
+        entries: Vec<Entry>,
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<(), UnsealError> {
+        let mut loaded = Entry::new(now, Actor::Vault, Action::PolicyLoaded);
+        loaded.policy = policy.short_hash();
+        if self.store().is_shared() && self.has_daemons()? {
+            return self.open_shared(&policy, &[&entries[..], &[loaded]].concat(), entropy);
+        }
         let changes = match self.cover(&policy, now, entropy)? {
             Changed::Now(changes) => changes,
             Changed::Before(_) => Vec::new(),
         };
-        entries.extend(changes.iter().filter_map(|change| change.entry(now)));
-        let mut loaded = Entry::new(now, Actor::Vault, Action::PolicyLoaded);
-        loaded.policy = policy.short_hash();
-        entries.push(loaded);
+        let made = changes.iter().filter_map(|change| change.entry(now));
+        let entries: Vec<Entry> = entries.into_iter().chain(made).chain([loaded]).collect();
         let entered = self.put_policy_in_force(policy, &entries, entropy);
-        if entered.is_err()
-            && !changes.is_empty()
-            && !matches!(entered, Err(UnsealError::OtherKeyring { .. }))
-        {
+        if entered.is_err() && !changes.is_empty() {
             // The keys are there whatever became of the policy.
             self.enter_key_changes(changes, now, entropy).map_err(UnsealError::Commit)?;
         }
-        entered
+        entered.map_err(Self::not_in_force)
+    }
+
+    fn has_daemons(&self) -> Result<bool, UnsealError> {
+        let keyring = self.keyring();
+        Ok(Registry::of(self.store(), &keyring).known()?.is_some())
+    }
+
+    /// With the keyring that all daemons have, to which this one adds what the policy asks for. Where another
+    /// one changes it meanwhile, everything begins anew.
+    fn open_shared(
+        &self,
+        policy: &Arc<Policy>,
+        entries: &[Entry],
+        entropy: &mut dyn Entropy,
+    ) -> Result<(), UnsealError> {
+        let now = entries.last().map_or(Timestamp::default(), |loaded| loaded.at);
+        for _ in 0..=CONFLICT_RETRIES_MAX {
+            self.take_over(entropy).map_err(unsealing)?;
+            let covered =
+                self.publish_change(now, entropy, |next, entropy| cover(next, policy, now, entropy));
+            covered.map_err(unsealing)?;
+            match self.put_policy_in_force(Arc::clone(policy), entries, entropy) {
+                Err(NotInForce::Unregistered(Unregistered::OtherKeyring)) => {}
+                entered => return entered.map_err(Self::not_in_force),
+            }
+        }
+        Err(UnsealError::Commit(Error::Unavailable(Unavailable::Store)))
     }
 
     fn put_policy_in_force(
@@ -67,7 +97,7 @@ impl Vault {
         policy: Arc<Policy>,
         entries: &[Entry],
         entropy: &mut dyn Entropy,
-    ) -> Result<(), UnsealError> {
+    ) -> Result<(), NotInForce> {
         let mut lane = self.lane();
         let mut keys = self.keys_mut();
         self.enter_policy(&mut lane, &keys, &policy, entries, entropy)?;
@@ -84,24 +114,8 @@ impl Vault {
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<Changed, UnsealError> {
-        let covered = self.change_keyring(
-            now,
-            entropy,
-            |_| false,
-            |next, entropy| {
-                for tenant in policy.tenants() {
-                    for class in tenant.classes().iter() {
-                        next.ensure_class(tenant.id(), class, entropy, now)?;
-                        next.ensure_next(tenant.id(), class, entropy, now)?;
-                    }
-                }
-                Ok(())
-            },
-        );
-        covered.map_err(|problem| match problem {
-            KeyringUnchanged::Registry(error) => error,
-            problem => UnsealError::Keyring(problem.to_string()),
-        })
+        let add = |next: &mut Keyring, entropy: &mut dyn Entropy| cover(next, policy, now, entropy);
+        self.change_keyring(now, entropy, |_| false, add).map_err(unsealing)
     }
 
     fn enter_policy(
@@ -111,53 +125,87 @@ impl Vault {
         policy: &Policy,
         entries: &[Entry],
         entropy: &mut dyn Entropy,
-    ) -> Result<(), UnsealError> {
+    ) -> Result<(), NotInForce> {
         let choices: Vec<(Key, [u8; 2])> = policy
             .tenants()
             .map(|tenant| (choices_key(tenant.id()), [CHOICES, u8::from(tenant.one_token_per_value())]))
             .collect();
-        let shared = self.store().is_shared();
-        let mut wanted: Vec<Key> = choices.iter().map(|(key, _)| key.clone()).collect();
-        if shared {
-            wanted.extend(registry::wanted(&self.origin));
-        }
-        let base = if shared { self.agreed(keys)?.map(|known| known.digest) } else { None };
+        let wanted: Vec<Key> = choices.iter().map(|(key, _)| key.clone()).collect();
         let now = entries.last().map_or(Timestamp::default(), |loaded| loaded.at);
-        let (mut changed, mut unregistered) = (false, None);
-        let entered = self.own_step(lane, keys, &wanted, entropy, |planning| {
+        let mut changed = false;
+        let mut keep = |planning: &mut Planning<'_>| {
             for (key, choice) in &choices {
                 changed |= !planning.keep_choice(key, choice)?;
             }
-            if changed {
-                return Err(Error::Denied);
-            }
-            let mut entries = entries.to_vec();
-            if shared {
-                match planning.register(&self.origin, base, policy.short_hash(), now) {
-                    Ok(true) => entries.insert(0, registry::registration(now)),
-                    Ok(false) => {}
-                    Err(Unregistered::Failed(error)) => return Err(error),
-                    Err(why) => {
-                        unregistered = Some(why);
-                        return Err(Error::Denied);
-                    }
+            if changed { Err(Error::Denied) } else { Ok(entries.to_vec()) }
+        };
+        let entered = if self.store().is_shared() {
+            let about = About { policy: Some(policy.short_hash()), wanted: &wanted, now };
+            self.registered_step(lane, keys, &about, entropy, |planning, of| {
+                let mut entries = keep(planning)?;
+                if planning.register(of)? {
+                    entries.insert(0, registry::registration(now));
                 }
+                Ok(entries)
+            })
+        } else {
+            let entered = self.own_step(lane, keys, &wanted, entropy, |planning| {
+                let mut entries = keep(planning)?;
+                for entry in &mut entries {
+                    planning.entropy.fill(&mut entry.id).map_err(|_| Error::Bug)?;
+                }
+                Ok(entries)
+            });
+            entered.map_err(Unregistered::Failed)
+        };
+        if changed {
+            return Err(NotInForce::TenantChoice);
+        }
+        entered.map(drop).map_err(NotInForce::Unregistered)
+    }
+
+    fn not_in_force(why: NotInForce) -> UnsealError {
+        match why {
+            NotInForce::TenantChoice => UnsealError::TenantChoice,
+            NotInForce::Unregistered(Unregistered::Retired) => UnsealError::Retired,
+            NotInForce::Unregistered(Unregistered::TooMany) => UnsealError::TooManyLogs,
+            NotInForce::Unregistered(Unregistered::Failed(error)) => UnsealError::Commit(error),
+            NotInForce::Unregistered(Unregistered::OtherKeyring | Unregistered::Unconfirmed) => {
+                UnsealError::Registry
             }
-            for entry in &mut entries {
-                planning.entropy.fill(&mut entry.id).map_err(|_| Error::Bug)?;
-            }
-            Ok(entries)
-        });
-        match (entered, unregistered) {
-            (Err(_), _) if changed => Err(UnsealError::TenantChoice),
-            (Err(_), Some(Unregistered::OtherKeyring)) => {
-                self.agreed(keys)?;
-                Err(UnsealError::Registry)
-            }
-            (Err(_), Some(Unregistered::Retired)) => Err(UnsealError::Retired),
-            (entered, _) => entered.map(drop).map_err(UnsealError::Commit),
         }
     }
+}
+
+/// Why a policy is not in force.
+enum NotInForce {
+    /// It changes what was fixed with a tenant.
+    TenantChoice,
+    Unregistered(Unregistered),
+}
+
+fn unsealing(problem: KeyringUnchanged) -> UnsealError {
+    match problem {
+        KeyringUnchanged::Registry(error) => error,
+        KeyringUnchanged::Unentered(error) => UnsealError::Commit(error),
+        problem => UnsealError::Keyring(problem.to_string()),
+    }
+}
+
+/// Adds the keys that a policy asks for.
+fn cover(
+    next: &mut Keyring,
+    policy: &Policy,
+    now: Timestamp,
+    entropy: &mut dyn Entropy,
+) -> Result<(), KeyChangeError> {
+    for tenant in policy.tenants() {
+        for class in tenant.classes().iter() {
+            next.ensure_class(tenant.id(), class, entropy, now)?;
+            next.ensure_next(tenant.id(), class, entropy, now)?;
+        }
+    }
+    Ok(())
 }
 
 impl Planning<'_> {

@@ -81,7 +81,7 @@ impl Planning<'_> {
 
 impl Keys {
     /// What a record of this token is bound to.
-    pub(super) const fn context<'a>(&'a self, tenant: &'a TenantId, token: &'a Token) -> Context<'a> {
+    pub(super) fn context<'a>(&'a self, tenant: &'a TenantId, token: &'a Token) -> Context<'a> {
         Context {
             environment: self.keyring.environment(),
             vault_id: self.keyring.vault_id(),

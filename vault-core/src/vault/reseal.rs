@@ -5,11 +5,12 @@ use thiserror::Error;
 use crate::clock::Timestamp;
 use crate::crypto::Entropy;
 use crate::keys::{
-    AnchorError, AnchorState, CeremonyStep, Credential, RootKey, SaveError, Seal, UnsealAttempt,
+    AnchorError, AnchorState, CeremonyStep, Credential, Keyring, RootKey, SaveError, Seal, UnsealAttempt,
     UnsealOutcome,
 };
 use crate::policy::Identity;
 
+use super::registry::Registry;
 use super::sealed::{Opening, SealedVault, UnsealError, outcome_of};
 
 /// Why a vault is not sealed anew.
@@ -92,6 +93,15 @@ impl SealedVault {
         Ok(root)
     }
 
+    /// Where no other daemon has this keyring, whoever has an old copy of it follows its changes no more.
+    fn renew_transfer(&self, keyring: &mut Keyring, entropy: &mut dyn Entropy) -> Result<(), UnsealError> {
+        let store = self.store();
+        if store.is_shared() && !Registry::of(store, keyring).is_alone(self.origin())? {
+            return Ok(());
+        }
+        keyring.renew_transfer(entropy).map_err(|fault| UnsealError::Keyring(fault.to_string()))
+    }
+
     /// The keyring under the new root key, and then an anchor that the old one no longer reads: without it an
     /// old copy of the keyring is refused, whatever opens it.
     fn seal_under(
@@ -101,8 +111,10 @@ impl SealedVault {
         seal: Seal<'_>,
         entropy: &mut dyn Entropy,
     ) -> Result<(), ResealError> {
-        let Opening { root: old_root, keyring, anchor, .. } = opening;
+        let Opening { root: old_root, mut keyring, anchor, .. } = opening;
         let unusable = |error: AnchorError| UnsealError::Anchor(error.to_string());
+        let renewed = self.renew_transfer(&mut keyring, entropy);
+        renewed.map_err(ResealError::Unchanged)?;
         let known = anchor.map_err(|error| ResealError::Unchanged(unusable(error)))?;
         let file = self.anchor_of(&keyring);
         let resealed = self.folder.reseal(&old_root, keyring, root, seal, entropy);

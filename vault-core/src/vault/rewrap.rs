@@ -14,7 +14,7 @@ use crate::crypto::codec::Reader;
 use crate::crypto::{Entropy, Envelope, RecordHeader};
 use crate::data::{Class, TenantId, Token, Value};
 use crate::error::{Error, Unavailable};
-use crate::keys::KeyState;
+use crate::keys::{KeyState, Keyring};
 use crate::limits::{REWRAP_ROWS_MAX, SCAN_ROWS_MAX};
 use crate::policy::{Ask, Right};
 use crate::store::{Fault, Key, Row, Space, rows};
@@ -188,12 +188,12 @@ impl Vault {
 
     /// The first rewrap that is not done, and whether its row was damaged: it begins anew then.
     fn due_rewrap(&self, now: Timestamp) -> Result<Option<(Due, bool)>, Error> {
-        let keys = self.keys();
-        keys.policy.decide(Some(keys.policy.vault_itself()), Ask::to(Right::Rewrap))?;
-        let rotated = rotated(&keys);
+        let (keyring, policy) = (self.keyring(), self.policy());
+        policy.decide(Some(policy.vault_itself()), Ask::to(Right::Rewrap))?;
+        let rotated = rotated(&keyring);
         let lease = self.store().is_shared().then(|| Lease::of(&self.origin, b"rewrap"));
         if let (Some(lease), false) = (&lease, rotated.is_empty())
-            && lease.is_anothers(self.store(), &keys, now)?
+            && lease.is_anothers(self.store(), &keyring, now)?
         {
             return Ok(None);
         }
@@ -205,9 +205,13 @@ impl Vault {
             self.store().read(&places).map_err(|error| fault(&error))?
         };
         for (((tenant, class, target), place), row) in rotated.into_iter().zip(&places).zip(rows) {
-            let found = row.map(|row| keys.progress(place, &row.value)).transpose();
+            let found = row.map(|row| progress_of(&keyring, place, &row.value)).transpose();
             let damaged = found.is_err();
             let progress = found.ok().flatten().filter(|found| found.target == target);
+            // Nobody may still write under an older version when it begins.
+            if progress.is_none() && lease.is_some() && !self.all_have_keyring()? {
+                continue;
+            }
             let progress = progress.unwrap_or_else(|| RewrapProgress::begin(target, now));
             if progress.phase != RewrapPhase::Done {
                 return Ok(Some((Due { tenant, class, progress, lease }, damaged)));
@@ -224,7 +228,7 @@ impl Vault {
         let key = progress_key(tenant, class);
         let found = self.store().read(std::slice::from_ref(&key)).map_err(|error| fault(&error))?;
         let row = found.into_iter().next().flatten();
-        row.map(|row| self.keys().progress(&key, &row.value)).transpose()
+        row.map(|row| progress_of(&self.keyring(), &key, &row.value)).transpose()
     }
 
     fn take_step(
@@ -241,7 +245,7 @@ impl Vault {
             RewrapPhase::Rewrapping => keys.old(tenant, &seen.rows, progress.target),
             _ => Vec::new(),
         };
-        progress.left += left(&progress, &seen.rows);
+        progress.left += left(&keys.keyring, tenant, class, &progress, &seen.rows);
         progress.rewrapped += old.len() as u64;
         progress.advance(&seen, now);
         let place = progress_key(tenant, class);
@@ -283,22 +287,34 @@ impl Vault {
     }
 }
 
-/// What the proof counts: rows that name another key version than the target, and those whose header does not
-/// even read.
-fn left(progress: &RewrapProgress, rows: &[(Key, Row)]) -> u64 {
+/// What the proof counts: rows that name an older key version than the target, or none of the keyring's, and
+/// those whose header does not even read. Other daemons may write under a newer one already.
+fn left(
+    keyring: &Keyring,
+    tenant: &TenantId,
+    class: Class,
+    progress: &RewrapProgress,
+    rows: &[(Key, Row)],
+) -> u64 {
+    let is_good =
+        |version| version >= progress.target && keyring.decrypting(tenant, class, version).is_some();
     let is_left = |(key, row): &&(Key, Row)| match progress.phase {
-        RewrapPhase::ProvingRecords => Envelope::from_bytes(&row.value)
-            .ok()
-            .is_none_or(|envelope| envelope.header().key_version != progress.target),
-        RewrapPhase::ProvingIndex => key.bytes().get(1..5) != Some(&progress.target.to_be_bytes()),
+        RewrapPhase::ProvingRecords => {
+            let envelope = Envelope::from_bytes(&row.value).ok();
+            envelope.is_none_or(|envelope| !is_good(envelope.header().key_version))
+        }
+        RewrapPhase::ProvingIndex => {
+            let version = key.bytes().get(1..5).and_then(|bytes| bytes.try_into().ok());
+            version.is_none_or(|bytes| !is_good(u32::from_be_bytes(bytes)))
+        }
         RewrapPhase::Rewrapping | RewrapPhase::Done => false,
     };
     rows.iter().filter(is_left).count() as u64
 }
 
 /// Every tenant and class with a retired key that still decrypts, and the version that encrypts now.
-fn rotated(keys: &Keys) -> Vec<(TenantId, Class, u32)> {
-    let inventory = keys.keyring.inventory();
+fn rotated(keyring: &Keyring) -> Vec<(TenantId, Class, u32)> {
+    let inventory = keyring.inventory();
     let of_state = |state| {
         let of_state = inventory.iter().filter(move |(.., info)| info.state == state);
         of_state.map(|(tenant, class, info)| (tenant, *class, info.version))
@@ -326,21 +342,21 @@ fn fault(fault: &Fault) -> Error {
     }
 }
 
-impl Keys {
-    /// What a row says of a rewrap.
-    fn progress(&self, place: &Key, row: &[u8]) -> Result<RewrapProgress, Error> {
-        let value = rows::unguard(self.keyring.row_mac(), self.keyring.vault_id(), place, row);
-        value.ok().and_then(RewrapProgress::from_bytes).ok_or(Error::Corrupt)
-    }
+/// What a row says of a rewrap.
+fn progress_of(keyring: &Keyring, place: &Key, row: &[u8]) -> Result<RewrapProgress, Error> {
+    let value = rows::unguard(keyring.row_mac(), keyring.vault_id(), place, row);
+    value.ok().and_then(RewrapProgress::from_bytes).ok_or(Error::Corrupt)
+}
 
-    /// The records among these rows that have another key than the target. One that does not decrypt stays as
-    /// it is: the proof counts it.
+impl Keys {
+    /// The records among these rows that have an older key than the target. One that does not decrypt stays
+    /// as it is: the proof counts it.
     fn old(&self, tenant: &TenantId, rows: &[(Key, Row)], target: u32) -> Vec<Old> {
         let old = |(key, row): &(Key, Row)| {
             let token = Token::from_bytes(key.bytes()).ok()?;
             let envelope = Envelope::from_bytes(&row.value).ok()?;
             let header = envelope.header().clone();
-            (header.key_version != target).then_some(())?;
+            (header.key_version < target).then_some(())?;
             let value = self.decrypted(tenant, &token, &envelope).ok()?;
             let index = self.index_keys(tenant, &value);
             Some(Old { key: key.clone(), stored: row.value.clone(), token, header, value, index })

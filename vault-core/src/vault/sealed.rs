@@ -22,7 +22,7 @@ use crate::store::{Fault, Space, Store};
 use super::attempts::{Attempts, DeniedCall, Forbidden, actor, attempt, entries};
 use super::keep::Published;
 use super::key_change::generation_note;
-use super::open::{Custody, Parts, Vault, head_key};
+use super::open::{Custody, Parts, Vault, head_key, lock};
 use super::read_log::StoredLog;
 use super::registry::{LogBehind, Registry, anchored_log};
 
@@ -52,9 +52,6 @@ pub enum InitError {
     /// There is no store that daemons share, or no daemon in it.
     #[error("there is no daemon to join: only a store that is shared, with a vault in it, takes another one")]
     NothingToJoin,
-    /// The store has as many daemons as an anchor has room for.
-    #[error("there are {ANCHOR_LOGS_MAX} daemons already")]
-    TooMany,
     /// What unsealing also can meet.
     #[error(transparent)]
     Unseal(#[from] UnsealError),
@@ -125,7 +122,7 @@ pub enum UnsealError {
     /// What the store says of its daemons does not authenticate.
     #[error("the store's register of daemons is damaged, or that of another vault")]
     Registry,
-    /// The keyring is older than that of the other daemons, or may lack keys that they have.
+    /// Nothing leads from the keyring to that of the other daemons: it is too old, or one of its own.
     #[error(
         "the keyring (generation {found}) is not the one of the other daemons (generation {known}): \
          copy theirs, and keep this one until vaultd check finds nothing"
@@ -136,6 +133,12 @@ pub enum UnsealError {
         /// Generation that the store knows.
         known: u64,
     },
+    /// The store has as many logs as an anchor has room for.
+    #[error(
+        "there are {ANCHOR_LOGS_MAX} audit logs already, those of retired daemons among them: they are \
+         proven and anchored on, and none gives its place back"
+    )]
+    TooManyLogs,
     /// The log in the store contradicts itself.
     #[error("the audit log is damaged")]
     Log,
@@ -158,6 +161,8 @@ pub(super) struct Opening {
     head: Option<(Vec<u8>, u64)>,
     /// Missing or damaged, it can still be given up by an operator.
     pub(super) anchor: Result<AnchorState, AnchorError>,
+    /// An operator stated which keyring counts.
+    pub(super) is_accepted: bool,
 }
 
 impl Opening {
@@ -229,7 +234,7 @@ impl SealedVault {
         let anchor = AnchorState { sequence: 1, logs: Vec::new(), keyring_generation: keyring.generation() };
         self.anchor_of(&keyring).create(&root, &anchor).map_err(unwritten)?;
         let log = LogWriter::create(self.origin.clone());
-        let opening = Opening { root, keyring, log, head: None, anchor: Ok(anchor) };
+        let opening = Opening { root, keyring, log, head: None, anchor: Ok(anchor), is_accepted: false };
         let first = Entry::new(now, Actor::Vault, Action::Init);
         let vault = self.open(opening, policy, vec![first], now, entropy)?;
         // A failed anchor write is told again by the keeper within a second.
@@ -305,8 +310,9 @@ impl SealedVault {
         let logs = registry.logs().map_err(UnsealError::from)?;
         match logs.len() {
             0 => return Err(InitError::NothingToJoin),
-            ANCHOR_LOGS_MAX.. => return Err(InitError::TooMany),
-            _ => registry.check_keyring(&self.origin, &opening.keyring, None)?,
+            // One that comes in between is found when this one registers.
+            ANCHOR_LOGS_MAX.. => return Err(UnsealError::TooManyLogs.into()),
+            _ => registry.newest(&self.origin, false)?,
         };
         let mut anchor =
             AnchorState { sequence: 1, logs: Vec::new(), keyring_generation: opening.keyring.generation() };
@@ -441,7 +447,8 @@ impl SealedVault {
         Ok(opening)
     }
 
-    /// What other daemons wrote must be there too, and this daemon must have their keyring.
+    /// What other daemons wrote must be there too, and this daemon must have their keyring, or one from which
+    /// theirs was made.
     fn check_neighbours(&self, opening: &Opening, anchor: &AnchorState) -> Result<(), UnsealError> {
         if !self.store.is_shared() {
             return Ok(());
@@ -451,7 +458,7 @@ impl SealedVault {
         if logs.iter().any(|log| log.retired && log.origin == self.origin) {
             return Err(UnsealError::Retired);
         }
-        registry.check_keyring(&self.origin, &opening.keyring, None)?;
+        registry.newest(&self.origin, false)?;
         match self.others_behind(&registry, anchor)?.into_iter().next() {
             None => Ok(()),
             Some((origin, LogBehind { anchor_size, log_size })) => {
@@ -501,7 +508,7 @@ impl SealedVault {
             anchor => anchor,
         };
         let (log, head) = self.stored_log(self.origin.clone())?;
-        Ok(Opening { root, keyring, log, head, anchor })
+        Ok(Opening { root, keyring, log, head, anchor, is_accepted: false })
     }
 
     #[allow(clippy::type_complexity, reason = "the log and its head row with the row's version")]
@@ -544,16 +551,19 @@ impl SealedVault {
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Result<Vault, UnsealError> {
-        let Opening { root, keyring, log, head, anchor } = opening;
+        let Opening { root, keyring, log, head, anchor, is_accepted } = opening;
         let anchor_file = self.anchor_of(&keyring);
         let attempts = Arc::clone(&self.attempts);
         let custody = Custody { attempts, folder: self.folder.clone(), anchor: anchor_file, root };
         let published = Published::before(&log, &keyring, anchor.unwrap_or_default());
         let store = Arc::clone(&self.store);
         let policy_loaded = Arc::clone(&policy);
+        let keyring = Arc::new(keyring);
         let parts = Parts { store, custody: Some(custody), keyring, policy, log, head, published };
         let vault = Vault::assemble(parts);
+        lock(&vault.agreed).is_accepted = is_accepted;
         vault.open_with(policy_loaded, entries, now, entropy)?;
+        lock(&vault.agreed).is_accepted = false;
         Ok(vault)
     }
 }
@@ -566,7 +576,7 @@ impl Vault {
     /// [`UnsealError`].
     pub fn with_keyring(
         store: Arc<dyn Store>,
-        keyring: Keyring,
+        keyring: impl Into<Arc<Keyring>>,
         origin: Origin,
         policy: Arc<Policy>,
         now: Timestamp,
@@ -580,6 +590,7 @@ impl Vault {
             }
             None => (LogWriter::create(origin), None),
         };
+        let keyring = keyring.into();
         let published = Published::before(&log, &keyring, AnchorState::default());
         let loaded = Arc::clone(&policy);
         let vault = Self::assemble(Parts { store, custody: None, keyring, policy, log, head, published });

@@ -4,6 +4,7 @@ use crate::audit::Staged;
 use crate::store::Store;
 
 use super::open::{Health, Lane, Vault};
+use super::registry::RegistryFault;
 
 impl Vault {
     /// Tries to serve again after the store was away.
@@ -28,9 +29,9 @@ impl Vault {
             return;
         };
         match self.is_retired() {
-            None => return,
-            Some(true) => return self.must_seal(lane),
-            Some(false) => {}
+            Ok(false) => {}
+            Ok(true) | Err(RegistryFault::Damaged) => return self.must_seal(lane),
+            Err(RegistryFault::Store(_)) => return,
         }
         let before = (lane.head_version > 0).then_some(lane.head.as_slice());
         if found.as_deref() == before {

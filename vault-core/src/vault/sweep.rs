@@ -53,7 +53,7 @@ impl Vault {
         let keys = self.keys();
         let lease = self.store().is_shared().then(|| Lease::of(&self.origin, b"sweep"));
         if let Some(lease) = &lease
-            && lease.is_anothers(self.store(), &keys, now)?
+            && lease.is_anothers(self.store(), &keys.keyring, now)?
         {
             return Ok(0);
         }

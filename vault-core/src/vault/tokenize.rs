@@ -5,7 +5,7 @@ use crate::clock::Timestamp;
 use crate::crypto::{Entropy, Envelope, RecordHeader, RecordState};
 use crate::data::{CallerText, Class, PurposeId, TenantId, Token, Value};
 use crate::error::{Error, Invalid};
-use crate::keys::KeyState;
+use crate::keys::{KeyState, KeyVersionInfo};
 use crate::policy::{Grant, Right};
 use crate::store::{Key, Space};
 
@@ -33,8 +33,10 @@ pub(super) struct ReadyItem {
     token: Token,
     key: Key,
     envelope: Vec<u8>,
-    /// Blind-index rows of the value, under the encrypting version first; empty where the tenant keeps none.
+    /// Blind-index rows of the value, those that it gets first; empty where the tenant keeps none.
     index: Vec<Key>,
+    /// How many of them it gets: one under the encrypting version, one under an announced one.
+    indexed_under: usize,
     entry: Entry,
     encoded: (Vec<u8>, LeafHash),
 }
@@ -131,18 +133,35 @@ impl Preparing<'_> {
 }
 
 impl Keys {
-    /// Where a value's index rows can be: under the version that encrypts first, then under every one that
-    /// did and that survivors may still be indexed with.
+    /// Where a value's index rows can be: under the version that encrypts first, then under one that is
+    /// announced, then under every one that encrypted and that survivors may still be indexed with.
     pub(super) fn index_keys(&self, tenant: &TenantId, value: &Value) -> Vec<Key> {
+        let mut versions = self.keyring.versions(tenant, value.class());
+        versions.retain(|info| info.state != KeyState::Introduced);
+        versions.sort_by_key(|info| (!info.state.encrypts(), std::cmp::Reverse(info.version)));
+        self.index_keys_of(tenant, value, &versions)
+    }
+
+    /// Every place where an index row of a value can be: other daemons may know of an introduced version
+    /// already that it is announced.
+    pub(super) fn all_index_keys(&self, tenant: &TenantId, value: &Value) -> Vec<Key> {
+        self.index_keys_of(tenant, value, &self.keyring.versions(tenant, value.class()))
+    }
+
+    fn index_keys_of(&self, tenant: &TenantId, value: &Value, versions: &[KeyVersionInfo]) -> Vec<Key> {
         let class = value.class();
-        let versions = self.keyring.versions(tenant, class).into_iter().rev();
-        let indexing = versions.filter(|info| info.state > KeyState::Introduced);
-        let keys = indexing.filter_map(|info| self.keyring.decrypting(tenant, class, info.version));
+        let keys = versions.iter().filter_map(|info| self.keyring.decrypting(tenant, class, info.version));
         keys.map(|keys| {
             let mac = keys.blind_index().mac(&[&[class.code()], value.expose_digits()]);
             index_key(tenant, class, keys.version(), &mac)
         })
         .collect()
+    }
+
+    /// Under how many versions a new value is indexed.
+    fn indexed_under(&self, tenant: &TenantId, class: Class) -> usize {
+        let newest = self.keyring.versions(tenant, class).pop();
+        if newest.is_some_and(|info| info.state == KeyState::Announced) { 2 } else { 1 }
     }
 }
 
@@ -189,7 +208,9 @@ impl ReadyItem {
         let bytes = entry.to_bytes();
         let leaf = leaf_hash(&bytes);
         let key = record_key(tenant, &token);
-        Ok(Self { token, key, envelope: envelope.to_bytes(), index, entry, encoded: (bytes, leaf) })
+        let indexed_under = keys.indexed_under(tenant, class);
+        let envelope = envelope.to_bytes();
+        Ok(Self { token, key, envelope, index, indexed_under, entry, encoded: (bytes, leaf) })
     }
 
     /// The same item under the keys of now: a rotation came between preparing and committing.
@@ -310,7 +331,7 @@ impl Planning<'_> {
             return self.refuse_item(&item.unwritten(), Error::Bug);
         }
         self.overlay.put(item.key.clone(), item.envelope.clone());
-        if let Some(key) = item.index.first() {
+        for key in item.index.iter().take(item.indexed_under) {
             self.put_row(key.clone(), &item.token.to_bytes());
         }
         self.enter_encoded(&item.encoded.0, item.encoded.1);

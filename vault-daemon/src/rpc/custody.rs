@@ -241,6 +241,7 @@ fn wire_daemon((other, same_policy): &(Neighbour, bool)) -> wire::OtherDaemon {
         register_time: Some(values::wire_time(other.registered_at)),
         policy_hash: other.policy.to_vec(),
         same_policy: *same_policy,
+        has_keyring: other.has_keyring,
     }
 }
 

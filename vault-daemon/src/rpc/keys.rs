@@ -74,7 +74,8 @@ impl Calls {
         let rotated = self.granted_work(request, ask, move |vault, grant, order| {
             vault.rotate(grant, &order, now, &mut SystemEntropy::new())
         });
-        Ok(wire::RotateKeysResponse { version: rotated.await?.version })
+        let info = rotated.await?;
+        Ok(wire::RotateKeysResponse { version: info.version, state: wire_state(info.state).into() })
     }
 
     async fn destroyed(
@@ -160,22 +161,26 @@ fn order(tenant: &str, class: i32, destroy: Option<u32>, reason: &str) -> Result
 
 fn wire_key(key: KeyListing) -> wire::KeyVersion {
     let KeyListing { tenant, class, info, rewrap } = key;
-    let state = match info.state {
-        KeyState::Introduced => key_version::State::Introduced,
-        KeyState::Enabled => key_version::State::Enabled,
-        KeyState::DecryptOnly => key_version::State::DecryptOnly,
-        KeyState::Destroyed => key_version::State::Destroyed,
-    };
     wire::KeyVersion {
         tenant: tenant.to_string(),
         class: values::wire_class(class).into(),
         version: info.version,
-        state: state.into(),
+        state: wire_state(info.state).into(),
         create_time: Some(values::wire_time(info.created_at)),
         enable_time: info.enabled_at.map(values::wire_time),
         encrypt_end_time: info.encrypts_until().map(values::wire_time),
         decrypt_end_time: info.decrypts_until().map(values::wire_time),
         rewrap: rewrap.as_ref().map(wire_rewrap),
+    }
+}
+
+const fn wire_state(state: KeyState) -> key_version::State {
+    match state {
+        KeyState::Introduced => key_version::State::Introduced,
+        KeyState::Announced => key_version::State::Announced,
+        KeyState::Enabled => key_version::State::Enabled,
+        KeyState::DecryptOnly => key_version::State::DecryptOnly,
+        KeyState::Destroyed => key_version::State::Destroyed,
     }
 }
 

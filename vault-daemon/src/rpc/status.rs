@@ -117,7 +117,9 @@ fn why_sealed(error: &UnsealError) -> (Code, &'static str) {
         UnsealError::Anchor(_) => (Code::FailedPrecondition, "ANCHOR_UNUSABLE"),
         UnsealError::Journal(_) => (Code::FailedPrecondition, "JOURNAL_UNUSABLE"),
         UnsealError::RolledBack { .. } => (Code::FailedPrecondition, "ROLLED_BACK"),
-        UnsealError::OtherOrigin | UnsealError::Retired => (Code::FailedPrecondition, "OTHER_ORIGIN"),
+        UnsealError::OtherOrigin | UnsealError::Retired | UnsealError::TooManyLogs => {
+            (Code::FailedPrecondition, "OTHER_ORIGIN")
+        }
         UnsealError::OtherLog { .. } => (Code::FailedPrecondition, "ROLLED_BACK"),
         UnsealError::Registry => (Code::DataLoss, "CORRUPT"),
         UnsealError::OtherKeyring { .. } => (Code::FailedPrecondition, "KEYRING_OLD"),

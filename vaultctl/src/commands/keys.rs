@@ -34,14 +34,15 @@ pub(super) async fn list(session: &Session) -> Result<(), Failure> {
     }
 }
 
-/// Has keys rotated, and shows which version encrypts now.
+/// Has keys rotated, and shows which version encrypts now, or will.
 pub(super) async fn rotate(session: &Session, options: Rotate) -> Result<(), Failure> {
     let Rotate { tenant, class, reason } = options;
     let mut client = KeysClient::new(session.connector()?.connect().await?);
     let request = RotateKeysRequest { tenant: tenant.clone(), class: wire::class_of(class).into(), reason };
-    let version = client.rotate_keys(timed(request)).await?.into_inner().version;
+    let rotated = client.rotate_keys(timed(request)).await?.into_inner();
     let class = wire::class(wire::class_of(class));
-    session.output.write(&Record::new().text("tenant", tenant).text("class", class).count("version", version))
+    let record = Record::new().text("tenant", tenant).text("class", class).count("version", rotated.version);
+    session.output.write(&record.text("state", state(rotated.state())))
 }
 
 /// Has a version destroyed, and keeps the certificate.
@@ -98,6 +99,7 @@ const fn state(state: key_version::State) -> &'static str {
     match state {
         key_version::State::Unspecified => "",
         key_version::State::Introduced => "introduced",
+        key_version::State::Announced => "announced",
         key_version::State::Enabled => "enabled",
         key_version::State::DecryptOnly => "decrypt-only",
         key_version::State::Destroyed => "destroyed",

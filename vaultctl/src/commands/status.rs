@@ -16,11 +16,13 @@ pub(super) async fn run(session: &Session) -> Result<(), Failure> {
     session.output.write(&record(answer.into_inner()))
 }
 
-/// The other daemons, each with its log's size, and whether it decides by another policy.
+/// The other daemons, each with its log's size, and whether it decides by another policy or has not confirmed
+/// the keyring of now.
 fn others(daemons: &[OtherDaemon]) -> String {
     let other = |daemon: &OtherDaemon| {
         let policy = if daemon.same_policy { "" } else { ", ANOTHER POLICY" };
-        format!("{} ({} entries{policy})", daemon.log_origin, daemon.log_size)
+        let keyring = if daemon.has_keyring { "" } else { ", ANOTHER KEYRING" };
+        format!("{} ({} entries{policy}{keyring})", daemon.log_origin, daemon.log_size)
     };
     daemons.iter().map(other).collect::<Vec<_>>().join("; ")
 }

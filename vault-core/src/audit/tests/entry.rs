@@ -201,6 +201,8 @@ fn codes_of_actions_never_change() {
             (43, "key-destroyed"),
             (44, "log-registered"),
             (45, "log-retired"),
+            (46, "key-announced"),
+            (47, "keyring-taken"),
             (48, "ceremony-begun"),
             (49, "share-given"),
             (50, "ceremony-cancelled"),

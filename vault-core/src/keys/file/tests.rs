@@ -386,12 +386,12 @@ fn no_key_stands_in_the_file() {
     let keyring = keyring(1, 2);
     let (bytes, plain) = (file(&keyring), body::encode(&keyring));
     let vault = keyring.material();
-    let mut keys = vec![&vault.token_tag, &vault.row_mac, &vault.signing_seed];
+    let mut keys = vec![&vault.token_tag, &vault.row_mac, &vault.signing_seed, &vault.transfer];
     let versions: Vec<_> = keyring.stored().flat_map(|(_, _, versions)| versions).collect();
     for material in versions.iter().filter_map(|version| version.material()) {
         keys.extend([&material.data, &material.blind_index, &material.idempotency]);
     }
-    assert_eq!(keys.len(), 9);
+    assert_eq!(keys.len(), 10);
     let stands_in =
         |bytes: &[u8], key: &Key32| bytes.windows(8).any(|window| key.expose().starts_with(window));
     for key in keys {
