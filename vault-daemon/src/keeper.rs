@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use vault_core::audit::Origin;
 use vault_core::crypto::SystemEntropy;
-use vault_core::error::Error;
+use vault_core::error::{Error, State};
 use vault_core::vault::{Closing, Health, Vault};
 use vault_guard::{KeyMemory, key_memory, wipe_stack};
 
@@ -22,6 +22,11 @@ const ROUND: Duration = Duration::from_secs(1);
 
 /// Rounds between two looks at the logs of other daemons.
 const LOOK_AROUND_ROUNDS: u32 = 9;
+/// Rounds of a minute and of a day.
+const MINUTE_ROUNDS: u32 = 60;
+const DAY_ROUNDS: u32 = 24 * 60 * MINUTE_ROUNDS;
+/// Rounds that a daemon has to confirm what it has taken over, before that is a trouble.
+const CONFIRM_PATIENCE: u32 = MINUTE_ROUNDS;
 
 /// The keeper's thread; it ends when this is dropped.
 pub(crate) struct Keeper {
@@ -38,6 +43,37 @@ struct Rounds {
     until_look: u32,
     /// The daemons that were last seen with another policy.
     of_other_policy: Vec<Origin>,
+    rotation: Told,
+    following: Told,
+}
+
+/// A trouble that lasts: when it was told of last, and when to tell again.
+#[derive(Default)]
+struct Told {
+    reason: Option<&'static str>,
+    /// Rounds that it has lasted.
+    lasted: u32,
+    /// After how many of them it is told again.
+    again_at: u32,
+}
+
+impl Told {
+    /// Counts a round, and says whether to tell of it: when the trouble is new and has lasted so many rounds,
+    /// and then each time that it has lasted twice as long, or another day.
+    fn is_to_be_told(&mut self, reason: Option<&'static str>, patience: u32) -> bool {
+        if self.reason != reason {
+            *self = Self { reason, lasted: 0, again_at: patience };
+        }
+        if reason.is_none() {
+            return false;
+        }
+        let now = self.lasted >= self.again_at;
+        self.lasted = self.lasted.saturating_add(1);
+        if now {
+            self.again_at = self.lasted.saturating_add(self.lasted.clamp(MINUTE_ROUNDS, DAY_ROUNDS));
+        }
+        now
+    }
 }
 
 impl Keeper {
@@ -55,6 +91,8 @@ impl Keeper {
             told_of_keys: false,
             until_look: 0,
             of_other_policy: Vec::new(),
+            rotation: Told::default(),
+            following: Told::default(),
         };
         let walk = move || {
             while stopped.recv_timeout(ROUND) == Err(RecvTimeoutError::Timeout) {
@@ -92,6 +130,7 @@ impl Rounds {
 
     fn keep(&mut self, vault: &Vault) {
         self.was_suspended = false;
+        self.follow_keyring(vault);
         self.look_around(vault);
         if vault.keep().is_err() {
             self.metrics.alarm();
@@ -105,13 +144,42 @@ impl Rounds {
             tracing::warn!(event = "sweep_failed", reason = error.reason());
         }
         self.tell_of_keys();
-        match vault.rotate_due(self.custody.now(), &mut SystemEntropy::new()) {
-            Ok(0) => {}
-            Ok(count) => tracing::info!(event = "keys_rotated", count),
-            Err(error) => {
-                self.metrics.alarm();
-                tracing::error!(event = "rotation_failed", reason = error.reason());
+        let rotated = vault.rotate_due(self.custody.now(), &mut SystemEntropy::new());
+        if let Ok(count @ 1..) = rotated {
+            tracing::info!(event = "keys_rotated", count);
+        }
+        self.tell_of_rotation(vault, rotated.as_ref().err());
+    }
+
+    /// Tells why keys are not rotated whose time has come: at once and then with growing pauses. A daemon
+    /// that has not confirmed yet has a minute to do so.
+    fn tell_of_rotation(&mut self, vault: &Vault, failed: Option<&Error>) {
+        let reason = failed.map(Error::reason);
+        let patience = match failed {
+            Some(Error::State(State::KeyUnconfirmed)) => CONFIRM_PATIENCE,
+            _ => 0,
+        };
+        if !self.rotation.is_to_be_told(reason, patience) {
+            return;
+        }
+        self.metrics.alarm();
+        tracing::error!(event = "rotation_failed", reason = reason.unwrap_or_default());
+        if patience > 0 {
+            for other in vault.neighbours().iter().filter(|other| !other.has_keyring) {
+                tracing::error!(event = "keyring_unconfirmed", origin = other.origin.as_str());
             }
+        }
+    }
+
+    /// What other daemons made of the keyring.
+    fn follow_keyring(&mut self, vault: &Vault) {
+        let followed = vault.follow_keyring(self.custody.now(), &mut SystemEntropy::new());
+        // A store that is away is told of by itself.
+        let reason =
+            followed.err().filter(|_| vault.health() != Health::Suspended).map(|error| error.reason());
+        if self.following.is_to_be_told(reason, 0) {
+            self.metrics.alarm();
+            tracing::error!(event = "keyring_not_taken", reason = reason.unwrap_or_default());
         }
     }
 
@@ -169,5 +237,33 @@ impl Drop for Keeper {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(trouble: &mut Told, reason: Option<&'static str>, patience: u32, rounds: u32) -> Vec<u32> {
+        (0..rounds).filter(|_| trouble.is_to_be_told(reason, patience)).collect()
+    }
+
+    #[test]
+    fn a_trouble_is_told_at_once_and_then_with_growing_pauses() {
+        let mut trouble = Told::default();
+        assert_eq!(told(&mut trouble, Some("STORE"), 0, 1_000), [0, 61, 124, 250, 502]);
+        assert!(told(&mut trouble, Some("KEY_IN_USE"), 0, 1) == [0], "another trouble");
+        assert!(told(&mut trouble, None, 0, 10).is_empty());
+        assert!(told(&mut trouble, Some("KEY_IN_USE"), 0, 1) == [0], "the same again");
+        let all = told(&mut Told::default(), Some("STORE"), 0, 30 * DAY_ROUNDS);
+        assert!((30..50).contains(&all.len()), "{}", all.len());
+    }
+
+    #[test]
+    fn what_passes_within_its_time_is_no_trouble() {
+        let mut trouble = Told::default();
+        assert!(told(&mut trouble, Some("KEY_UNCONFIRMED"), 60, 60).is_empty());
+        assert!(told(&mut trouble, None, 0, 1).is_empty());
+        assert_eq!(told(&mut trouble, Some("KEY_UNCONFIRMED"), 60, 200), [60, 122]);
     }
 }
