@@ -8,13 +8,24 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 use tonic::Code;
 use tonic::transport::Channel;
+use vault_core::audit::{Action, Entry, Receipt, VerifierKey, leaf_hash};
 use vault_core::clock::Clock as _;
+use vault_core::crypto::SystemEntropy;
+use vault_core::data::{CallerText, TenantId};
+use vault_core::keys::Credential;
+use vault_core::policy::Identity;
+use vault_core::vault::{DestroyedKey, KeyOrder, Reply, Request};
 use vault_daemon::clock::SystemClock;
-use vault_proto::Daemons;
+use vault_daemon::config::Config;
+use vault_proto::v1::keys_client::KeysClient;
+use vault_proto::v1::rewrap::Phase;
 use vault_proto::v1::tokenization_client::TokenizationClient;
+use vault_proto::v1::{Class, KeyVersion, ListKeysRequest, RotateKeysRequest, key_version};
 use vault_proto::v1::{DetokenizeRequest, TokenizeRequest};
+use vault_proto::{Daemons, reason};
 use vault_tests::cluster::{Cluster, Database};
 use vault_tests::values::{Seeded, card, digits, seed};
 
@@ -120,6 +131,50 @@ impl Site {
         asking.into_iter().map(|asked| self.runtime.block_on(asked).unwrap()).collect()
     }
 
+    /// Has every daemon tokenize until told to stop, or killed. Each gives what was acknowledged.
+    fn load(
+        &self,
+        stop: &Arc<AtomicBool>,
+        pause: Duration,
+        numbers: &mut Seeded,
+    ) -> Vec<JoinHandle<Vec<(String, String)>>> {
+        let clients = self.clients("checkout").into_iter().flat_map(|client| vec![client; 4]);
+        let asking = clients.map(|mut client| {
+            let (stop, mut numbers) = (Arc::clone(stop), Seeded::new(numbers.next()));
+            self.runtime.spawn(async move {
+                let mut acknowledged = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let pan = numbers.pan(16);
+                    match client.tokenize(tokenize(&pan, "")).await {
+                        Ok(answer) => acknowledged.push((answer.into_inner().token, pan)),
+                        Err(_) => break, // the one that was killed
+                    }
+                    tokio::time::sleep(pause).await;
+                }
+                acknowledged
+            })
+        });
+        asking.collect()
+    }
+
+    /// The versions of the shop's PAN keys, once they are as wanted.
+    fn keys_until(&self, daemon: usize, wanted: impl Fn(&[KeyVersion]) -> bool) -> Vec<KeyVersion> {
+        let begun = Instant::now();
+        let channel = self.runtime.block_on(self.installations[daemon].connect("custodian"));
+        let mut client = KeysClient::new(channel);
+        loop {
+            let request = ListKeysRequest { page_size: 200, ..ListKeysRequest::default() };
+            let listed = self.runtime.block_on(client.list_keys(request)).unwrap().into_inner().keys;
+            let keys: Vec<_> =
+                listed.into_iter().filter(|key| key.tenant == "shop" && key.class() == Class::Pan).collect();
+            if wanted(&keys) {
+                return keys;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(300), "daemon {daemon}: {keys:?}");
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     fn value_of(&self, client: &mut TokenizationClient<Channel>, token: &str) -> Vec<u8> {
         let request = DetokenizeRequest {
             token: token.to_owned(),
@@ -209,21 +264,7 @@ fn a_limit_is_kept(site: &Site, numbers: &mut Seeded) {
 /// Every daemon tokenizes while one of them is killed: what was acknowledged.
 fn under_load(site: &mut Site, numbers: &mut Seeded) -> Vec<(String, String)> {
     let stop = Arc::new(AtomicBool::new(false));
-    let mut asking = Vec::new();
-    for client in site.clients("checkout").into_iter().flat_map(|client| vec![client; 4]) {
-        let (stop, mut client, mut numbers) = (Arc::clone(&stop), client, Seeded::new(numbers.next()));
-        asking.push(site.runtime.spawn(async move {
-            let mut acknowledged = Vec::new();
-            while !stop.load(Ordering::Relaxed) {
-                let pan = numbers.pan(16);
-                match client.tokenize(tokenize(&pan, "")).await {
-                    Ok(answer) => acknowledged.push((answer.into_inner().token, pan)),
-                    Err(_) => break, // the one that was killed
-                }
-            }
-            acknowledged
-        }));
-    }
+    let asking = site.load(&stop, Duration::ZERO, numbers);
     thread::sleep(Duration::from_secs(2));
     drop(site.serving[1].take());
     thread::sleep(Duration::from_secs(2));
@@ -246,6 +287,85 @@ fn policies_are_compared(site: &mut Site) {
         assert!(begun.elapsed() < Duration::from_secs(60), "nobody said that policies differ:\n{log}");
         thread::sleep(Duration::from_millis(200));
     }
+}
+
+#[test]
+fn keys_rotate_under_load_with_a_daemon_killed_and_the_old_ones_are_destroyed() {
+    let database = Cluster::shared().database();
+    let mut site = Site::start(&database);
+    let mut numbers = Seeded::new(seed());
+    let stop = Arc::new(AtomicBool::new(false));
+    let asking = site.load(&stop, Duration::from_millis(50), &mut numbers);
+    thread::sleep(Duration::from_secs(1));
+    let request =
+        RotateKeysRequest { tenant: "shop".to_owned(), class: Class::Pan.into(), reason: "drill".to_owned() };
+    // One is killed, and has not confirmed anything when the others rotate.
+    drop(site.serving[1].take());
+    let mut custodian = KeysClient::new(site.runtime.block_on(site.installations[0].connect("custodian")));
+    let other = RotateKeysRequest { class: Class::Ssn.into(), ..request.clone() };
+    let rotated = site.runtime.block_on(custodian.rotate_keys(request)).unwrap().into_inner();
+    let refused = site.runtime.block_on(custodian.rotate_keys(other)).unwrap_err();
+    assert_eq!(reason(&refused).as_deref(), Some("KEY_UNCONFIRMED"), "{refused}");
+    assert_eq!((rotated.version, rotated.state()), (2, key_version::State::Announced));
+    site.keys_until(2, |keys| keys[1].state() == key_version::State::Announced);
+    site.serving[1] = Some(site.installations[1].serve());
+    site.keys_until(2, |keys| keys[1].state() == key_version::State::Enabled);
+    drop(site.serving[2].take());
+    site.serving[2] = Some(site.installations[2].serve());
+    site.keys_until(2, |keys| keys[1].rewrap.is_some_and(|rewrap| rewrap.phase() == Phase::Done));
+    stop.store(true, Ordering::Relaxed);
+    let acknowledged: Vec<_> =
+        asking.into_iter().flat_map(|asked| site.runtime.block_on(asked).unwrap()).collect();
+    assert!(acknowledged.len() > 100, "{} were acknowledged", acknowledged.len());
+    let proven = site.keys_until(1, |keys| keys[1].rewrap.is_some());
+    assert_eq!(proven[1].rewrap.unwrap().left, 0, "nothing is left under the old version");
+    all_open(&site, &acknowledged);
+    site.serving.iter_mut().for_each(|serving| drop(serving.take()));
+    destroyed_a_day_later(&site.installations[0]);
+    for daemon in [1, 2] {
+        site.serving[daemon] = Some(site.installations[daemon].serve());
+        site.keys_until(daemon, |keys| keys[0].state() == key_version::State::Destroyed);
+    }
+    site.serving[0] = Some(site.installations[0].serve());
+    all_open(&site, &acknowledged);
+}
+
+/// Every token opens, each at one daemon after the other.
+fn all_open(site: &Site, acknowledged: &[(String, String)]) {
+    let mut clients = site.clients("billing");
+    for (at, (token, pan)) in acknowledged.iter().enumerate() {
+        assert_eq!(site.value_of(&mut clients[at % DAEMONS], token), pan.as_bytes());
+    }
+}
+
+/// Destroys the first version of the shop's keys as a custodian would two days from now, and verifies the
+/// certificate with the public key alone.
+fn destroyed_a_day_later(installation: &Installation) {
+    let config = Config::load(&installation.path("vaultd.toml")).unwrap();
+    let site = vault_daemon::daemon::Site::open(&config).unwrap();
+    let now = SystemClock.now().plus_seconds(2 * 24 * 60 * 60);
+    let who = Identity::parse("uri:spiffe://vaultd-dev/custodian").unwrap();
+    let given = Credential::Passphrase(b"correct horse battery staple");
+    let mut entropy = SystemEntropy::new();
+    let vault = site.sealed.unseal(given, &who, Arc::clone(&site.policy), now, &mut entropy).unwrap();
+    let order = KeyOrder {
+        tenant: TenantId::parse("shop").unwrap(),
+        class: vault_core::data::Class::Pan,
+        destroy: Some(1),
+        reason: CallerText::parse("drill").unwrap(),
+    };
+    let call = vault.prepare(&who, Request::Keys(order.clone()), now, &mut entropy);
+    let answer = vault.commit(&[call], &mut entropy).pop().unwrap().into_result();
+    let Ok(Reply::Granted(grant)) = answer else { panic!("denied") };
+    let DestroyedKey { receipt, entry, inclusion } =
+        vault.destroy(&grant, &order, now, &mut entropy).ok().unwrap();
+    let key = VerifierKey::new(vault.origin().clone(), vault.verifying_key());
+    let head = key.verify(&inclusion.checkpoint).unwrap();
+    let receipt = Receipt { leaf_hash: leaf_hash(&entry), ..receipt };
+    assert!(receipt.verify(&head, &inclusion.hashes));
+    let entry = Entry::from_bytes(&entry).unwrap();
+    assert_eq!((entry.action, entry.key_version), (Action::KeyDestroyed, 1));
+    assert_eq!(vault.check(now, &mut entropy).unwrap().findings, []);
 }
 
 #[test]
