@@ -428,7 +428,11 @@ async fn damaged(site: &Site, space: Space, cases: &[Case]) {
 async fn a_damaged_page_of_the_log_fails_whoever_reads_it() {
     let site = Site::start().await;
     for rpc in ["ListEntries", "ProveInclusion", "ProveConsistency"] {
-        let ask = requests::valid(rpc, &site.stage);
+        let ask = match rpc {
+            // Of its pages a listing reads what it shows: here up to the entry that is damaged.
+            "ListEntries" => Ask::ListEntries(wire::ListEntriesRequest { start_index: 0, page_size: 500 }),
+            _ => requests::valid(rpc, &site.stage),
+        };
         let before = Before::take(&site).await;
         let image = site.store.damage(Space::LogPage);
         let got = Refused::of(site.ask("auditor", ask.clone()).await);

@@ -130,6 +130,8 @@ pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
 pub const CHECKPOINT_SIGNATURES_MAX: usize = 16;
 /// Hashes of a full tile of the audit log (C2SP tlog-tiles).
 pub const TILE_HASHES: usize = 256;
+/// Pages of the audit log that are read at once, where that many are wanted; a scan's bytes bound them too.
+pub const LOG_PAGES_AHEAD_MAX: usize = 64;
 /// Entries one audit RPC returns.
 pub const AUDIT_ENTRIES_MAX: usize = 500;
 

@@ -251,8 +251,8 @@ impl LogSource for WithOpenTiles<'_> {
         self.open.tile(level, index).map_or_else(|| self.source.tile(level, index), |tile| Ok(Some(tile)))
     }
 
-    fn page_after(&self, index: u64) -> Result<Option<(u64, Vec<u8>)>, LogFault> {
-        self.source.page_after(index)
+    fn pages_after(&self, index: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, LogFault> {
+        self.source.pages_after(index, limit)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Reading a log back: single entries for listings, all of it for checks.
 
-use crate::limits::AUDIT_ENTRIES_MAX;
+use std::vec;
+
+use crate::limits::{AUDIT_ENTRIES_MAX, LOG_PAGES_AHEAD_MAX};
 
 use super::log::{FullTile, LogWriter, Staged};
 use super::page::Page;
@@ -51,8 +53,9 @@ pub fn check(source: &dyn LogSource, head: &TreeHead) -> Result<(), LogFault> {
     // Growing the log once more gives every row it should have; its name is in none of those compared.
     let origin = Origin::parse("check").map_err(|_| LogFault::OutOfRange)?;
     let mut again = LogWriter::create(origin);
+    let mut pages = Pages::of(source, head.size);
     while again.head().size < head.size {
-        let staged = stage_next_page(source, &again, head.size)?;
+        let staged = stage_next_page(&mut pages, &again, head.size)?;
         for tile in &staged.tiles {
             check_tile(source, tile)?;
         }
@@ -65,8 +68,8 @@ pub fn check(source: &dyn LogSource, head: &TreeHead) -> Result<(), LogFault> {
     }
 }
 
-fn stage_next_page(source: &dyn LogSource, log: &LogWriter, size: u64) -> Result<Staged, LogFault> {
-    let (end, bytes) = page_of(source, log.head().size)?;
+fn stage_next_page(pages: &mut Pages<'_>, log: &LogWriter, size: u64) -> Result<Staged, LogFault> {
+    let (end, bytes) = pages.holding(log.head().size)?;
     let mut entries = Vec::new();
     for (index, entry) in Page::parse(end, &bytes)?.entries_from(log.head().size) {
         Entry::from_bytes(entry)?;
@@ -93,8 +96,9 @@ pub(super) fn each_entry<E: From<LogFault>>(
     mut visit: impl FnMut(u64, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut next = from;
+    let mut pages = Pages::of(source, to);
     while next < to {
-        let (end, bytes) = page_of(source, next)?;
+        let (end, bytes) = pages.holding(next)?;
         let page = Page::parse(end, &bytes)?;
         for (index, entry) in page.entries_from(next).take_while(|(index, _)| *index < to) {
             visit(index, entry)?;
@@ -104,9 +108,39 @@ pub(super) fn each_entry<E: From<LogFault>>(
     Ok(())
 }
 
-/// The page that holds the entry `index`.
-fn page_of(source: &dyn LogSource, index: u64) -> Result<(u64, Vec<u8>), LogFault> {
-    let missing = LogFault::Corrupt("a page of the audit log is missing");
-    let (end, bytes) = source.page_after(index)?.ok_or(missing)?;
-    if end <= index || Page::parse(end, &bytes)?.first() > index { Err(missing) } else { Ok((end, bytes)) }
+/// Pages read one after another, several at a time: a store across the network is asked seldom.
+struct Pages<'a> {
+    source: &'a dyn LogSource,
+    /// The entry before which reading ends.
+    to: u64,
+    ahead: vec::IntoIter<(u64, Vec<u8>)>,
+    /// Entries of the last page, by which the next ones are reckoned.
+    entries: u64,
+}
+
+impl<'a> Pages<'a> {
+    fn of(source: &'a dyn LogSource, to: u64) -> Self {
+        // As if pages were long: the first one tells how long they are.
+        Self { source, to, ahead: Vec::new().into_iter(), entries: u64::MAX }
+    }
+
+    /// The page that holds the entry `index`, which is the first one asked for or follows the last page.
+    fn holding(&mut self, index: u64) -> Result<(u64, Vec<u8>), LogFault> {
+        let missing = LogFault::Corrupt("a page of the audit log is missing");
+        let (end, bytes) = match self.ahead.next() {
+            Some(page) => page,
+            None => {
+                let wanted = self.to.saturating_sub(index).div_ceil(self.entries.max(1));
+                let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).clamp(1, LOG_PAGES_AHEAD_MAX);
+                self.ahead = self.source.pages_after(index, wanted)?.into_iter();
+                self.ahead.next().ok_or(missing)?
+            }
+        };
+        let first = Page::parse(end, &bytes)?.first();
+        if end <= index || first > index {
+            return Err(missing);
+        }
+        self.entries = end - first;
+        Ok((end, bytes))
+    }
 }

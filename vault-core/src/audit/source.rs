@@ -14,11 +14,20 @@ pub trait LogSource {
     /// [`LogFault`] when the row cannot be read.
     fn tile(&self, level: u8, index: u64) -> Result<Option<Vec<u8>>, LogFault>;
 
-    /// The first page whose key (the index after its last entry) is greater than `index`, with its key.
+    /// The first pages whose key (the index after their last entry) is greater than `index`, each with its
+    /// key, in order: at most `limit`, and none only where there is none.
+    ///
+    /// # Errors
+    /// [`LogFault`] when a row cannot be read.
+    fn pages_after(&self, index: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, LogFault>;
+
+    /// The first of them.
     ///
     /// # Errors
     /// [`LogFault`] when the row cannot be read.
-    fn page_after(&self, index: u64) -> Result<Option<(u64, Vec<u8>)>, LogFault>;
+    fn page_after(&self, index: u64) -> Result<Option<(u64, Vec<u8>)>, LogFault> {
+        Ok(self.pages_after(index, 1)?.into_iter().next())
+    }
 }
 
 /// Why the log could not answer.

@@ -44,13 +44,14 @@ impl LogSource for StoredLog<'_> {
         Ok(rows.into_iter().next().flatten().map(|row| row.value))
     }
 
-    fn page_after(&self, index: u64) -> Result<Option<(u64, Vec<u8>)>, LogFault> {
+    fn pages_after(&self, index: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, LogFault> {
         let after = page_key(self.origin, index);
         let rows = self
             .store
-            .scan(Space::LogPage, None, Some(after.bytes()), 1)
+            .scan(Space::LogPage, None, Some(after.bytes()), limit)
             .map_err(|_| LogFault::Unavailable)?;
-        Ok(rows.into_iter().next().and_then(|(key, row)| self.page_end(&key).map(|end| (end, row.value))))
+        let own = rows.into_iter().map_while(|(key, row)| Some((self.page_end(&key)?, row.value)));
+        Ok(own.collect())
     }
 }
 
@@ -75,8 +76,9 @@ impl Vault {
     pub fn entries(&self, grant: &Grant, from: u64, limit: usize) -> Result<LogListing, Error> {
         let scope = readable(grant)?;
         let head = self.tree_head();
-        let seen = audit::read_entries(&self.log(), &head, from, AUDIT_ENTRIES_MAX).map_err(log_fault)?;
         let limit = limit.clamp(1, AUDIT_ENTRIES_MAX);
+        let looked_at = if scope.is_none() { limit } else { AUDIT_ENTRIES_MAX };
+        let seen = audit::read_entries(&self.log(), &head, from, looked_at).map_err(log_fault)?;
         let mut listing = LogListing { entries: Vec::new(), next: from, size: head.size };
         for logged in seen {
             if listing.entries.len() == limit {

@@ -121,3 +121,20 @@ fn an_empty_log_restores_and_checks() {
     agrees(&log);
     assert_eq!(check(&Rows::default(), &log.writer.head()), Ok(()));
 }
+
+/// A store across the network is asked for several pages at once.
+#[test]
+fn short_pages_are_read_several_at_a_time() {
+    let mut log = Log::empty();
+    for number in 0..200 {
+        log.commit(vec![bare_entry(number).to_bytes()]).unwrap();
+    }
+    let head = log.writer.head();
+    log.rows.page_reads.take();
+    assert_eq!(read_entries(&log.rows, &head, 0, 200).unwrap().len(), 200);
+    assert_eq!(log.rows.page_reads.take(), 5, "the first one, then four times 64 at most");
+    assert_eq!(read_entries(&log.rows, &head, 7, 1).unwrap().len(), 1);
+    assert_eq!(log.rows.page_reads.take(), 1);
+    check(&log.rows, &head).unwrap();
+    assert_eq!(log.rows.page_reads.take(), 5);
+}

@@ -39,9 +39,10 @@ impl LogSource for Rows {
         Ok(self.tiles.get(&(level, index)).cloned())
     }
 
-    fn page_after(&self, index: u64) -> Result<Option<(u64, Vec<u8>)>, LogFault> {
+    fn pages_after(&self, index: u64, limit: usize) -> Result<Vec<(u64, Vec<u8>)>, LogFault> {
         self.page_reads.set(self.page_reads.get() + 1);
-        Ok(self.pages.range(index + 1..).next().map(|(end, page)| (*end, page.clone())))
+        let pages = self.pages.range(index + 1..).take(limit);
+        Ok(pages.map(|(end, page)| (*end, page.clone())).collect())
     }
 }
 
