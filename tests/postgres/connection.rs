@@ -1,6 +1,7 @@
 //! What a database must be before a vault is kept in it: every other one is refused, and told why.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
 use tempfile::TempDir;
@@ -29,6 +30,21 @@ fn refusal(options: PostgresOptions) -> String {
 fn opens(database: &Database<'_>) {
     let store = PostgresStore::open(database.options(), LOG).unwrap();
     assert_eq!(written(&store, "row"), Ok(Commit::Done));
+}
+
+/// Of two servers the first takes connections and says nothing, as a stopped machine does.
+#[test]
+fn a_silent_server_keeps_nobody_from_the_next() {
+    let database = Cluster::shared().database();
+    let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let mut options = database.options();
+    options.hosts.insert(0, Host { name: "127.0.0.1".to_owned(), port });
+    let store = PostgresStore::open(options, LOG).unwrap();
+    assert_eq!(written(&store, "row"), Ok(Commit::Done));
+    let asked = std::iter::from_fn(|| silent.accept().ok()).count();
+    assert_eq!(asked, 1, "it is asked once, whatever the number of sessions");
 }
 
 /// What the operator does in SQL, what the vault says, and how it is put right.

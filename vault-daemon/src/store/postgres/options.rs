@@ -28,6 +28,15 @@ pub struct PostgresOptions {
     pub synchronous_standby_required: bool,
 }
 
+impl PostgresOptions {
+    /// The same with this server first.
+    pub(super) fn beginning_with(&self, first: &Host) -> Self {
+        let mut options = self.clone();
+        options.hosts.sort_by_key(|host| host != first);
+        options
+    }
+}
+
 /// One server.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Host {

@@ -37,6 +37,9 @@ pub(super) struct Pool {
 /// What one opening made. `None` in its place: the handle is poisoned.
 struct Open {
     epoch: i64,
+    /// With the server first that the claim was made at: one before it that is silent costs its time once,
+    /// not for each session.
+    options: PostgresOptions,
     idle: Vec<Ready>,
     /// Idle, and holding the claim on the log for as long as it lives.
     _claim: Session,
@@ -106,8 +109,9 @@ impl Open {
         let mut claim = connect(options)?;
         claim_log(&mut claim.session, log)?;
         let epoch = raise(&mut claim.session, log)?;
-        let idle = (0..options.connections).map(|_| connect(options)).collect::<Result<_, _>>()?;
-        Ok(Self { epoch, idle, _claim: claim.session })
+        let options = options.beginning_with(claim.session.host());
+        let idle = (0..options.connections).map(|_| connect(&options)).collect::<Result<_, _>>()?;
+        Ok(Self { epoch, options, idle, _claim: claim.session })
     }
 }
 
@@ -165,7 +169,8 @@ impl<'a> Lent<'a> {
     /// Puts a new session in the place of one that was lost. Of the same epoch: who was fenced off stays so.
     pub(super) fn replace(&mut self) -> Result<(), Fault> {
         self.ready = None;
-        self.ready = Some(connect(&self.pool.options)?);
+        let options = self.pool.lock().as_ref().map(|open| open.options.clone());
+        self.ready = Some(connect(&options.unwrap_or_else(|| self.pool.options.clone()))?);
         Ok(())
     }
 

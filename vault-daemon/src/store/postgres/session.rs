@@ -17,7 +17,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Row, Socket, Statement};
 
 use super::fault::{ConnectError, Failure, told};
-use super::options::{Credentials, PostgresOptions};
+use super::options::{Credentials, Host, PostgresOptions};
 use super::tls::{Door, Stream};
 use crate::file::read_secret;
 use crate::limits::{
@@ -33,6 +33,7 @@ pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 pub(super) struct Session {
     /// Taken when dropped.
     parts: Option<Parts>,
+    host: Host,
     answer_timeout: Duration,
 }
 
@@ -52,25 +53,37 @@ pub(super) struct Answer {
 }
 
 impl Session {
-    /// Connects as a role. Of several servers the first one that takes writes.
+    /// Connects as a role. Of several servers the first one that takes writes: one that is silent, be it
+    /// after it took the connection, is given up in time for the next.
     pub(super) fn connect(
         options: &PostgresOptions,
         user: &str,
         credentials: &Credentials,
     ) -> Result<Self, ConnectError> {
-        let config = config(options, user, credentials)?;
         let door = Door::open(&options.ca_file, credentials)?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let patience = connect_timeout(options);
-        let connected = block_on(&runtime, async { timeout(patience, config.connect(door)).await });
-        let away = |problem: String| Err(ConnectError::Away(problem));
-        let (client, wire) = match connected {
-            Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => return away(told(&error)),
-            Err(_) => return away(format!("no answer within {patience:?}")),
-        };
-        let parts = Some(Parts { client, wire, runtime });
-        Ok(Self { parts, answer_timeout: options.answer_timeout })
+        let answer_timeout = options.answer_timeout;
+        let mut problems = Vec::new();
+        for host in &options.hosts {
+            let config = config(options, host, user, credentials)?;
+            let connecting = config.connect(door.clone());
+            let connected = block_on(&runtime, async { timeout(POSTGRES_CONNECT_TIMEOUT, connecting).await });
+            let problem = match connected {
+                Ok(Ok((client, wire))) => {
+                    let parts = Some(Parts { client, wire, runtime });
+                    return Ok(Self { parts, host: host.clone(), answer_timeout });
+                }
+                Ok(Err(error)) => told(&error),
+                Err(_) => format!("no answer within {POSTGRES_CONNECT_TIMEOUT:?}"),
+            };
+            problems.push(format!("{host}: {problem}"));
+        }
+        Err(ConnectError::Away(problems.join("; ")))
+    }
+
+    /// The server it is with.
+    pub(super) const fn host(&self) -> &Host {
+        &self.host
     }
 
     /// Has a statement parsed and planned.
@@ -200,24 +213,22 @@ fn block_on<T: Send>(runtime: &Runtime, work: impl Future<Output = T> + Send) ->
         .unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// All servers are tried within it.
-fn connect_timeout(options: &PostgresOptions) -> Duration {
-    POSTGRES_CONNECT_TIMEOUT * u32::try_from(options.hosts.len()).unwrap_or(1)
-}
-
-fn config(options: &PostgresOptions, user: &str, credentials: &Credentials) -> Result<Config, ConnectError> {
+fn config(
+    options: &PostgresOptions,
+    host: &Host,
+    user: &str,
+    credentials: &Credentials,
+) -> Result<Config, ConnectError> {
     let mut config = Config::new();
-    for host in &options.hosts {
-        config.host(&host.name).port(host.port);
-    }
     config
+        .host(&host.name)
+        .port(host.port)
         .dbname(&options.database)
         .user(user)
         .application_name("vaultd")
         .options(settings(options))
         .ssl_mode(SslMode::Require)
         .target_session_attrs(TargetSessionAttrs::ReadWrite)
-        .connect_timeout(POSTGRES_CONNECT_TIMEOUT)
         .tcp_user_timeout(options.answer_timeout)
         .keepalives_idle(POSTGRES_KEEPALIVE_IDLE)
         .keepalives_interval(POSTGRES_KEEPALIVE_INTERVAL)
