@@ -202,7 +202,7 @@ pub(crate) fn unknown_tokens(stage: &Stage) -> Vec<(&'static str, String)> {
     bad_tag.push(last);
     vec![
         ("a bad tag", bad_tag),
-        ("the other class", stage.own.replace("pan", "ssn")),
+        ("the other class", stage.own.replacen("tok_pan", "tok_ssn", 1)),
         ("another tenant's token", stage.foreign.clone()),
         ("letters somebody made up", format!("tok_pan_{}", "abcdefghijklmnop".repeat(3).split_at(40).0)),
     ]
