@@ -5,11 +5,18 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};
 use tonic_health::pb::health_client::HealthClient;
 
+use vault_tests::engines::ENGINES;
+
 use crate::site::Site;
 
 #[tokio::test]
 async fn health_tells_every_certificate_whether_calls_are_served_and_nothing_else() {
-    let site = Site::start().await;
+    for engine in ENGINES {
+        check(&Site::start(engine).await).await;
+    }
+}
+
+async fn check(site: &Site) {
     for principal in ["checkout", "stranger"] {
         let mut health = HealthClient::new(site.channel(principal));
         let mut expected = vec![("", Serving), ("vault.v1.Custody", Serving)];

@@ -1,5 +1,5 @@
-//! Who may call what: every RPC, asked by every role, for its own tenant and for another's, equals a table
-//! written by hand.
+//! Who may call what: every RPC, asked by every role, for its own tenant and for another's, on every engine,
+//! equals a table written by hand.
 //!
 //! The word in a cell is what the caller sees:
 //!
@@ -24,6 +24,8 @@ mod rpcs;
 mod site;
 
 use std::collections::BTreeMap;
+
+use vault_tests::engines::ENGINES;
 
 use crate::entries::check_entry;
 use crate::rpcs::seen;
@@ -109,6 +111,9 @@ Unseal            vault    denied   denied  denied  denied  denied  denied  deni
 Seal              vault    sealed   sealed  sealed  sealed  sealed  sealed  sealed   sealed    sealed
 ";
 
+/// By whom, for what reason; how often.
+type Refusals = BTreeMap<(Option<String>, String), u32>;
+
 /// One cell of a table.
 struct Cell {
     rpc: &'static str,
@@ -133,11 +138,18 @@ fn cells(table: &'static str) -> Vec<Cell> {
 
 #[tokio::test]
 async fn unsealed_every_rpc_answers_every_role_as_the_table_says() {
-    let site = Site::start().await;
+    for engine in ENGINES {
+        let wrong = unsealed(&Site::start(engine).await).await;
+        assert!(wrong.is_empty(), "{engine}:\n  {}", wrong.join("\n  "));
+    }
+}
+
+/// What is not as the table says.
+async fn unsealed(site: &Site) -> Vec<String> {
     let mut wrong = Vec::new();
     for cell in cells(UNSEALED) {
         let mark = site.log_size().await;
-        let saw = seen(&site, cell.principal, cell.rpc, cell.of).await;
+        let saw = seen(site, cell.principal, cell.rpc, cell.of).await;
         if cell.rpc == "Seal" && saw == "served" {
             site.unseal().await;
         }
@@ -150,17 +162,26 @@ async fn unsealed_every_rpc_answers_every_role_as_the_table_says() {
             wrong.push(format!("{rpc} of {of:?} by {principal}, {saw}: {problem}"));
         }
     }
-    assert!(wrong.is_empty(), "\n  {}", wrong.join("\n  "));
+    wrong
 }
 
 #[tokio::test]
 async fn sealed_every_rpc_answers_every_role_as_the_table_says() {
-    let site = Site::start().await;
-    let mark = site.log_size().await;
+    for engine in ENGINES {
+        let site = Site::start(engine).await;
+        let mark = site.log_size().await;
+        let wrong = sealed(&site).await;
+        assert!(wrong.is_empty(), "{engine}:\n  {}", wrong.join("\n  "));
+        let refused = refused_since(&site, mark).await;
+        assert_eq!(refused, refused_while_sealed(), "{engine}");
+    }
+}
+
+async fn sealed(site: &Site) -> Vec<String> {
     site.seal().await;
     let mut wrong = Vec::new();
     for Cell { rpc, of, principal, expected } in cells(SEALED) {
-        let saw = seen(&site, principal, rpc, of).await;
+        let saw = seen(site, principal, rpc, of).await;
         if saw != expected {
             wrong.push(format!("{rpc} of {of:?} by {principal}: {saw} instead of {expected}"));
         }
@@ -168,20 +189,26 @@ async fn sealed_every_rpc_answers_every_role_as_the_table_says() {
             site.seal().await;
         }
     }
-    assert!(wrong.is_empty(), "\n  {}", wrong.join("\n  "));
+    wrong
+}
 
-    // Whoever was refused the unsealing stands in the log once it is open again.
+/// Whoever was refused the unsealing stands in the log once it is open again: who, why and how often.
+async fn refused_since(site: &Site, mark: u64) -> Refusals {
     site.unseal().await;
-    let entered = site.entries_since(mark).await;
-    let mut refused = BTreeMap::new();
-    for entry in entered.iter().filter(|entry| entry.action == "unseal-refused") {
+    let mut refused = Refusals::new();
+    for entry in site.entries_since(mark).await.iter().filter(|entry| entry.action == "unseal-refused") {
+        let who = entries::actor(entry).map(str::to_owned);
         // Of one who is denied, what follows the first call of a minute stands in one entry.
-        *refused.entry((entries::actor(entry), entry.outcome.as_str())).or_default() += entry.count;
+        *refused.entry((who, entry.outcome.clone())).or_default() += entry.count;
     }
-    // Three steps of ceremonies and one unsealing each; steps that found nothing to do are refused as well.
+    refused
+}
+
+/// Three steps of ceremonies and one unsealing each; steps that found nothing to do are refused as well.
+fn refused_while_sealed() -> Refusals {
     let known = ["checkout", "prover", "billing", "viewer", "care", "auditor", "overseer"].map(Some);
-    let denied = known.into_iter().chain([None]).map(|who| ((who, "DENIED"), 4));
-    let custodian =
-        [("OTHER_SEAL", 1), ("NO_CEREMONY", 2)].map(|(reason, n)| ((Some("custodian"), reason), n));
-    assert_eq!(refused, denied.chain(custodian).collect::<BTreeMap<_, u32>>());
+    let denied = known.into_iter().chain([None]).map(|who| (who, "DENIED", 4));
+    let custodian = [("OTHER_SEAL", 1), ("NO_CEREMONY", 2)].map(|(reason, n)| (Some("custodian"), reason, n));
+    let all = denied.chain(custodian);
+    all.map(|(who, reason, count)| ((who.map(str::to_owned), reason.to_owned()), count)).collect()
 }

@@ -9,7 +9,7 @@ use vault_core::clock::Clock;
 use vault_daemon::TestVault;
 use vault_daemon::certificates::{Authority, Request, Validity};
 use vault_daemon::clock::SystemClock;
-use vault_daemon::config::{Config, Engine};
+use vault_daemon::config::Config;
 use vault_daemon::tls::ClientCaFiles;
 use vault_proto::Connector;
 use vault_proto::v1::audit_client::AuditClient;
@@ -18,6 +18,7 @@ use vault_proto::v1::tokenization_client::TokenizationClient;
 use vault_proto::v1::{
     Card, Entry, ListEntriesRequest, Receipt, SealRequest, TokenizeRequest, UnsealRequest, Value, value,
 };
+use vault_tests::engines::test_vault;
 
 pub(crate) const POLICY: &str = include_str!("policy.toml");
 /// Who sets the stage and looks at the log; none of them has a column of its own.
@@ -64,13 +65,10 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    pub(crate) async fn start() -> Self {
+    pub(crate) async fn start(engine: &str) -> Self {
         let now = SystemClock.now();
         let authority = Authority::root("tests", Validity::hours_from(now, 24)).unwrap();
-        let vault = TestVault::start_with(Engine::Fjall, |folder, config| {
-            admit_clients_of(&authority, folder, config);
-        })
-        .unwrap();
+        let vault = test_vault(engine, |folder, config| admit_clients_of(&authority, folder, config));
         let mut channels = HashMap::new();
         for name in COLUMNS.into_iter().chain(STAGE) {
             let connector = connector(&vault, &authority, name);

@@ -1,14 +1,13 @@
 //! What every refusal must be, and what it must have left behind: as little as it says.
 
-use std::collections::BTreeMap;
-
 use tonic::Code;
-use vault_core::store::{Key, Row};
+use vault_core::store::memory::Image;
 use vault_proto::v1::Entry;
 
 use crate::cases::{Case, Entered, action_of};
 use crate::rpcs::Refused;
 use crate::site::{Site, actor};
+use crate::stores::kept;
 use crate::{holds, logs};
 
 /// The code of every reason; what is not here is INVALID_ARGUMENT.
@@ -95,23 +94,29 @@ pub(crate) fn counted(metrics: &str, rpc: &str, reason: &str) -> u64 {
 pub(crate) struct Before {
     log_size: u64,
     log_mark: usize,
-    kept: BTreeMap<Key, Row>,
+    kept: Image,
     metrics: String,
 }
 
 impl Before {
     pub(crate) async fn take(site: &Site) -> Self {
+        Self::with_rows(site, site.store.kept()).await
+    }
+
+    /// Where it is known what rows there are.
+    async fn with_rows(site: &Site, kept: Image) -> Self {
         let log_size = site.log_size().await;
         let metrics = site.metrics().await;
-        Self { log_size, log_mark: logs::mark(), kept: site.store.kept(), metrics }
+        Self { log_size, log_mark: logs::mark(), kept, metrics }
     }
 
     /// What is wrong with what some calls left behind: in the log, in the store, in the metrics.
     pub(crate) async fn traces(&self, site: &Site, cases: &[&Case]) -> Vec<String> {
         let entries = site.entries_since(self.log_size).await;
+        let rows = site.store.image();
         let mut wrong: Vec<String> =
-            cases.iter().flat_map(|case| self.left_by(case, &entries, site)).collect();
-        if site.store.kept() != self.kept {
+            cases.iter().flat_map(|case| self.left_by(case, &entries, &rows)).collect();
+        if kept(rows) != self.kept {
             wrong.push(format!("{}: a refused call changed a row", cases[0].what));
         }
         let metrics = site.metrics().await;
@@ -126,7 +131,7 @@ impl Before {
         wrong
     }
 
-    fn left_by(&self, case: &Case, entries: &[Entry], site: &Site) -> Vec<String> {
+    fn left_by(&self, case: &Case, entries: &[Entry], rows: &Image) -> Vec<String> {
         let what = format!("{} by {}, {}", case.ask.rpc(), case.by, case.what);
         let mut wrong = Vec::new();
         let action = action_of(case);
@@ -140,7 +145,6 @@ impl Before {
         if own != expected {
             wrong.push(format!("{what}: entered as {own:?} instead of {expected:?}"));
         }
-        let rows = site.store.rows.image();
         // Three digits are everywhere.
         for sent in case.sent.iter().map(String::as_bytes).filter(|sent| sent.len() > 5) {
             if logs::holds_since(self.log_mark, sent) {
@@ -157,12 +161,13 @@ impl Before {
 /// Makes the calls one after another and checks each.
 pub(crate) async fn all(site: &Site, cases: &[Case]) {
     assert!(!cases.is_empty());
-    let mut wrong = Vec::new();
+    let (mut wrong, mut kept) = (Vec::new(), site.store.kept());
     for case in cases {
-        let before = Before::take(site).await;
+        let before = Before::with_rows(site, kept).await;
         let got = Refused::of(site.ask(case.by, case.ask.clone()).await);
         wrong.extend(answer(case, got.as_ref()));
         wrong.extend(before.traces(site, &[case]).await);
+        kept = before.kept;
     }
     stop_at(&wrong);
 }

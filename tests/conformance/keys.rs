@@ -11,7 +11,7 @@ use vault_proto::v1::rewrap::Phase;
 
 use crate::requests;
 use crate::rpcs::{Ask, Refused};
-use crate::site::{OWN, Site};
+use crate::site::{EVERY_ENGINE, OWN, Site};
 
 const DAY: u64 = 24 * 60 * 60;
 
@@ -55,37 +55,39 @@ async fn refusal(site: &Site, version: u32) -> Option<String> {
 
 #[tokio::test]
 async fn custodians_rotate_wait_for_the_proof_and_destroy_what_is_retired() {
-    let mut site = Site::start().await;
-    assert_eq!(of_shop(&site).await, [(1, State::Enabled), (2, State::Introduced)]);
-    let mark = site.log_size().await;
-    let mut custodian = KeysClient::new(site.channel("custodian"));
-    let rotated = custodian.rotate_keys(requests::rotate("shop")).await.unwrap().into_inner();
-    assert_eq!(rotated.version, 2);
-    let expected = [(1, State::DecryptOnly), (2, State::Enabled), (3, State::Introduced)];
-    assert_eq!(of_shop(&site).await, expected);
-    let entered = site.entries_since(mark).await;
-    let ordered = entered.iter().find(|entry| entry.action == "rotate-keys").unwrap();
-    assert_eq!((ordered.tenant.as_str(), ordered.note.as_str()), ("shop", "case-1"));
-    assert!(entered.iter().any(|entry| entry.action == "key-enabled" && entry.key_version == 2));
+    for engine in EVERY_ENGINE {
+        let mut site = Site::start_on(engine).await;
+        assert_eq!(of_shop(&site).await, [(1, State::Enabled), (2, State::Introduced)]);
+        let mark = site.log_size().await;
+        let mut custodian = KeysClient::new(site.channel("custodian"));
+        let rotated = custodian.rotate_keys(requests::rotate("shop")).await.unwrap().into_inner();
+        assert_eq!(rotated.version, 2);
+        let expected = [(1, State::DecryptOnly), (2, State::Enabled), (3, State::Introduced)];
+        assert_eq!(of_shop(&site).await, expected);
+        let entered = site.entries_since(mark).await;
+        let ordered = entered.iter().find(|entry| entry.action == "rotate-keys").unwrap();
+        assert_eq!((ordered.tenant.as_str(), ordered.note.as_str()), ("shop", "case-1"));
+        assert!(entered.iter().any(|entry| entry.action == "key-enabled" && entry.key_version == 2));
 
-    let proof = wait_for_proof(&site).await;
-    assert!(proof.rewrapped >= 3 && proof.left == 0, "{proof:?}");
-    assert_eq!(refusal(&site, 1).await.as_deref(), Some("KEY_IN_USE"), "a day is not over");
-    site.clock.advance(DAY);
-    let mut custodian = KeysClient::new(site.channel("custodian"));
-    let certificate = custodian.destroy_keys(requests::destroy("shop", 1)).await.unwrap().into_inner();
-    assert_eq!(of_shop(&site).await[0], (1, State::Destroyed));
-    assert_eq!(refusal(&site, 1).await.as_deref(), Some("NO_SUCH_KEY"));
-    assert_eq!(refusal(&site, 2).await.as_deref(), Some("KEY_IN_USE"));
-    verify(&site, &certificate).await;
+        let proof = wait_for_proof(&site).await;
+        assert!(proof.rewrapped >= 3 && proof.left == 0, "{proof:?}");
+        assert_eq!(refusal(&site, 1).await.as_deref(), Some("KEY_IN_USE"), "a day is not over");
+        site.clock.advance(DAY);
+        let mut custodian = KeysClient::new(site.channel("custodian"));
+        let certificate = custodian.destroy_keys(requests::destroy("shop", 1)).await.unwrap().into_inner();
+        assert_eq!(of_shop(&site).await[0], (1, State::Destroyed));
+        assert_eq!(refusal(&site, 1).await.as_deref(), Some("NO_SUCH_KEY"));
+        assert_eq!(refusal(&site, 2).await.as_deref(), Some("KEY_IN_USE"));
+        verify(&site, &certificate).await;
 
-    // What there was is still there, for the vault that opens tomorrow, too.
-    site.restart_sealed();
-    site.unseal().await;
-    let kept = site.ask("checkout", requests::with_value("Tokenize", Some(requests::card(OWN)))).await;
-    assert_eq!(kept.unwrap().token, site.stage.own);
-    site.ask("billing", requests::with_token("Detokenize", &site.stage.own)).await.unwrap();
-    assert_eq!(of_shop(&site).await[0], (1, State::Destroyed));
+        // What there was is still there, for the vault that opens tomorrow, too.
+        site.restart_sealed();
+        site.unseal().await;
+        let kept = site.ask("checkout", requests::with_value("Tokenize", Some(requests::card(OWN)))).await;
+        assert_eq!(kept.unwrap().token, site.stage.own);
+        site.ask("billing", requests::with_token("Detokenize", &site.stage.own)).await.unwrap();
+        assert_eq!(of_shop(&site).await[0], (1, State::Destroyed));
+    }
 }
 
 /// Without the vault: with nothing but the key of its log.

@@ -5,15 +5,17 @@
 //! the audit log, and whatever did not has none; and that a refused call left no row behind. `complete` holds
 //! the lists of cases against the API and against the product's errors.
 //!
-//! The daemon is the real one in this process; its store is the memory engine, so that every row can be seen
-//! and every fault be had when it is wanted.
+//! The daemon is the real one in this process. What a request can be refused for, what the wire refuses, and
+//! the life of a key are asked of it on three engines; faults and damage, sealing, ceremonies and
+//! certificates on the memory engine, where every fault can be had when it is wanted.
 
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "tests may stop loudly"
+    clippy::print_stdout,
+    reason = "tests may stop loudly, and say where"
 )]
 
 mod cases;

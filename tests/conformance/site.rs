@@ -22,16 +22,18 @@ use vault_core::crypto::{SystemEntropy, sha256};
 use vault_core::data::{Environment, PrincipalId};
 use vault_core::keys::{Deal, KeyringFolder, Seal};
 use vault_core::policy::Policy;
+use vault_core::store::Store;
 use vault_core::vault::SealedVault;
 use vault_daemon::certificates::{Authority, Leaf, Request, Validity};
 use vault_daemon::clock::SystemClock;
 use vault_daemon::config::{Config, Engine, MetricsListen};
-use vault_daemon::daemon::{Daemon, Site as DaemonSite};
+use vault_daemon::daemon::{Daemon, Site as DaemonSite, open_store};
 use vault_daemon::dev::{DevFolder, ENVIRONMENT};
 use vault_daemon::tls::ClientCaFiles;
 use vault_proto::Connector;
 use vault_proto::v1::audit_client::AuditClient;
 use vault_proto::v1::{Entry, ListEntriesRequest, Receipt, entry};
+use vault_tests::engines::put_on;
 
 use crate::logs;
 use crate::requests;
@@ -48,6 +50,12 @@ pub(crate) const RESTRICTED: &str = "4012888888881881";
 pub(crate) const FOREIGN: &str = "5555555555554444";
 pub(crate) const SPARE: &str = "378282246310005";
 pub(crate) const OWN_SSN: &str = "078-05-1120";
+
+/// The engine in memory.
+const MEMORY: &str = "memory";
+/// Whatever a vault is kept on, callers must not see a difference. Not on sled, whose threads log while they
+/// end: a process that keeps every line (`logs`) was aborted by that.
+pub(crate) const EVERY_ENGINE: [&str; 3] = [MEMORY, "fjall", "postgres"];
 
 /// A clock that only the test moves.
 pub(crate) struct TestClock(AtomicU64);
@@ -95,20 +103,27 @@ impl Site {
         Self::start_with(|_, _, _| {}).await
     }
 
+    /// Starts one whose rows are on a real engine, or in memory like those of all others.
+    pub(crate) async fn start_on(engine: &str) -> Self {
+        println!("on {engine}");
+        Self::start_sealed_by(None, Some(engine).filter(|engine| *engine != MEMORY), |_, _, _| {}).await
+    }
+
     /// Starts one whose configuration was changed first, with a few records in it.
     pub(crate) async fn start_with(change: impl FnOnce(&Path, &Authority, &mut Config)) -> Self {
-        Self::start_sealed_by(None, change).await
+        Self::start_sealed_by(None, None, change).await
     }
 
     /// Starts one that two of three shares open, each one custodian's.
     pub(crate) async fn start_shared() -> Self {
         let environment = Environment::parse(ENVIRONMENT).unwrap();
         let deal = Deal::draw(&environment, 2, 3, &mut SystemEntropy::new()).unwrap();
-        Self::start_sealed_by(Some(&deal), |_, _, _| {}).await
+        Self::start_sealed_by(Some(&deal), None, |_, _, _| {}).await
     }
 
     async fn start_sealed_by(
         deal: Option<&Deal>,
+        engine: Option<&str>,
         change: impl FnOnce(&Path, &Authority, &mut Config),
     ) -> Self {
         logs::capture();
@@ -119,8 +134,9 @@ impl Site {
         let mut config = folder.config(Engine::Fjall).unwrap();
         set_up(folder.path(), &authority, clock.now(), &mut config);
         change(folder.path(), &authority, &mut config);
+        let store = engine.map_or_else(Gated::default, |engine| Gated::on(open(engine, &mut config)));
         let mut site = Self {
-            store: Arc::default(),
+            store: Arc::new(store),
             clock,
             authority,
             config,
@@ -293,6 +309,11 @@ impl Site {
         stream.read_to_string(&mut text).await.unwrap();
         text
     }
+}
+
+fn open(engine: &str, config: &mut Config) -> Arc<dyn Store> {
+    put_on(engine, config);
+    open_store(&config.store, &Origin::parse(&config.vault.audit_origin).unwrap()).unwrap()
 }
 
 fn texts(deal: &Deal) -> Vec<String> {

@@ -1,9 +1,10 @@
-//! The store under the vault: rows in memory that a test can look at, and a gate before every commit.
+//! The store under the vault: rows that a test can look at, and a gate before every commit. In memory they
+//! can also be damaged, and faults be had.
 
-use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use vault_core::data::TenantId;
+use vault_core::limits::SCAN_ROWS_MAX;
 use vault_core::store::memory::{Image, MemoryStore};
 use vault_core::store::{Commit, Fault, Key, Row, Space, Store, Writes};
 
@@ -11,6 +12,8 @@ use vault_core::store::{Commit, Fault, Key, Row, Space, Store, Writes};
 #[derive(Default)]
 pub(crate) struct Gated {
     pub(crate) rows: MemoryStore,
+    /// In their place: a real engine.
+    engine: Option<Arc<dyn Store>>,
     gate: Mutex<Gate>,
     changed: Condvar,
 }
@@ -22,7 +25,43 @@ struct Gate {
     waiting: usize,
 }
 
+/// Of the policy.
+const TENANTS: [&str; 4] = ["shop", "plain", "rival", "cards"];
+
 impl Gated {
+    pub(crate) fn on(engine: Arc<dyn Store>) -> Self {
+        Self { engine: Some(engine), ..Self::default() }
+    }
+
+    fn store(&self) -> &dyn Store {
+        self.engine.as_deref().unwrap_or(&self.rows)
+    }
+
+    /// Every row there is.
+    pub(crate) fn image(&self) -> Image {
+        if self.engine.is_none() {
+            return self.rows.image();
+        }
+        let tenants = TENANTS.map(|name| Some(TenantId::parse(name).unwrap()));
+        let mut image = Image::new();
+        for space in Space::ALL {
+            for tenant in tenants.iter().chain([&None]) {
+                self.add_rows(space, tenant.as_ref(), &mut image);
+            }
+        }
+        image
+    }
+
+    fn add_rows(&self, space: Space, tenant: Option<&TenantId>, image: &mut Image) {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let found = self.store().scan(space, tenant, after.as_deref(), SCAN_ROWS_MAX).unwrap();
+            let Some((last, _)) = found.last() else { return };
+            after = Some(last.bytes().to_vec());
+            image.extend(found);
+        }
+    }
+
     pub(crate) fn close(&self) {
         self.gate.lock().unwrap().closed = true;
     }
@@ -38,10 +77,9 @@ impl Gated {
         drop(self.changed.wait_while(gate, |gate| gate.waiting == 0).unwrap());
     }
 
-    /// The rows that only a call which was carried out may change: neither log nor counters.
-    pub(crate) fn kept(&self) -> BTreeMap<Key, Row> {
-        let kept = [Space::Record, Space::Index, Space::Idempotency, Space::Seen];
-        self.rows.image().into_iter().filter(|(key, _)| kept.contains(&key.space())).collect()
+    /// Those of them that only a call which was carried out may change.
+    pub(crate) fn kept(&self) -> Image {
+        kept(self.image())
     }
 
     /// Puts all rows back as they were.
@@ -66,9 +104,16 @@ impl Gated {
     }
 }
 
+/// The rows that only a call which was carried out may change: neither log nor counters.
+pub(crate) fn kept(mut rows: Image) -> Image {
+    let kept = [Space::Record, Space::Index, Space::Idempotency, Space::Seen];
+    rows.retain(|key, _| kept.contains(&key.space()));
+    rows
+}
+
 impl Store for Gated {
     fn read(&self, keys: &[Key]) -> Result<Vec<Option<Row>>, Fault> {
-        self.rows.read(keys)
+        self.store().read(keys)
     }
 
     fn scan(
@@ -78,7 +123,7 @@ impl Store for Gated {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<(Key, Row)>, Fault> {
-        self.rows.scan(space, tenant, after, limit)
+        self.store().scan(space, tenant, after, limit)
     }
 
     fn commit(&self, writes: &Writes) -> Result<Commit, Fault> {
@@ -88,22 +133,26 @@ impl Store for Gated {
         let mut gate = self.changed.wait_while(gate, |gate| gate.closed).unwrap();
         gate.waiting -= 1;
         drop(gate);
-        self.rows.commit(writes)
+        self.store().commit(writes)
     }
 
     fn reopen(&self) -> Result<(), Fault> {
-        self.rows.reopen()
+        self.store().reopen()
     }
 
     fn free_space_low(&self) -> bool {
-        self.rows.free_space_low()
+        self.store().free_space_low()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.store().is_shared()
     }
 
     fn kind(&self) -> &'static str {
-        "memory"
+        self.store().kind()
     }
 
     fn disk_bytes(&self) -> Result<u64, Fault> {
-        self.rows.disk_bytes()
+        self.store().disk_bytes()
     }
 }

@@ -12,7 +12,7 @@ use vault_proto::v1::{BatchTokenizeItem, ListEntriesRequest};
 
 use crate::complete::rpcs;
 use crate::requests::{batch_tokenize, caller, card, valid};
-use crate::site::{FOREIGN, OWN, Site};
+use crate::site::{EVERY_ENGINE, FOREIGN, OWN, Site};
 use crate::{holds, logs};
 
 /// Messages as bytes, whatever they are.
@@ -98,72 +98,80 @@ fn check_bare(rpc: &str, answered: Result<(), Status>, code: Code) {
 
 #[tokio::test]
 async fn an_unknown_field_is_dropped_and_neither_logged_nor_kept() {
-    let site = Site::start().await;
-    let log = logs::mark();
-    for rpc in rpcs() {
-        let ask = valid(&rpc, &site.stage);
-        let message = [ask.bytes(), unknown_field(FOREIGN.as_bytes())].concat();
-        understood(&rpc, &call(&site, caller(&rpc), ask.path(), message).await);
-        if rpc == "Seal" {
-            site.unseal().await;
+    for engine in EVERY_ENGINE {
+        let site = Site::start_on(engine).await;
+        let log = logs::mark();
+        for rpc in rpcs() {
+            let ask = valid(&rpc, &site.stage);
+            let message = [ask.bytes(), unknown_field(FOREIGN.as_bytes())].concat();
+            understood(&rpc, &call(&site, caller(&rpc), ask.path(), message).await);
+            if rpc == "Seal" {
+                site.unseal().await;
+            }
         }
+        assert!(!logs::holds_since(log, FOREIGN.as_bytes()), "a PAN in an unknown field was logged");
+        let rows = site.store.image();
+        assert!(!rows.values().any(|row| holds(&row.value, FOREIGN.as_bytes())), "it was kept");
     }
-    assert!(!logs::holds_since(log, FOREIGN.as_bytes()), "a PAN in an unknown field was logged");
-    let rows = site.store.rows.image();
-    assert!(!rows.values().any(|row| holds(&row.value, FOREIGN.as_bytes())), "it was kept");
 }
 
 #[tokio::test]
 async fn a_message_beyond_its_bound_is_refused_and_one_of_exactly_its_bound_is_not() {
-    let site = Site::start().await;
-    for rpc in rpcs() {
-        let ask = valid(&rpc, &site.stage);
-        let message = |bytes: usize| {
-            let valid = ask.bytes();
-            // A tag of two bytes and a length of three.
-            let content = FOREIGN.bytes().cycle().take(bytes - valid.len() - 5).collect::<Vec<u8>>();
-            [valid, unknown_field(&content)].concat()
-        };
-        let (fits, exceeds) = (message(bound(&rpc)), message(bound(&rpc) + 1));
-        assert_eq!((fits.len(), exceeds.len()), (bound(&rpc), bound(&rpc) + 1));
-        understood(&rpc, &call(&site, caller(&rpc), ask.path(), fits).await);
-        if rpc == "Seal" {
-            site.unseal().await;
+    for engine in EVERY_ENGINE {
+        let site = Site::start_on(engine).await;
+        for rpc in rpcs() {
+            let ask = valid(&rpc, &site.stage);
+            let message = |bytes: usize| {
+                let valid = ask.bytes();
+                // A tag of two bytes and a length of three.
+                let content = FOREIGN.bytes().cycle().take(bytes - valid.len() - 5).collect::<Vec<u8>>();
+                [valid, unknown_field(&content)].concat()
+            };
+            let (fits, exceeds) = (message(bound(&rpc)), message(bound(&rpc) + 1));
+            assert_eq!((fits.len(), exceeds.len()), (bound(&rpc), bound(&rpc) + 1));
+            understood(&rpc, &call(&site, caller(&rpc), ask.path(), fits).await);
+            if rpc == "Seal" {
+                site.unseal().await;
+            }
+            let size = site.log_size().await;
+            check_bare(&rpc, call(&site, caller(&rpc), ask.path(), exceeds).await, Code::OutOfRange);
+            assert_eq!(site.log_size().await, size + 1, "{rpc}: it never reached policy");
         }
-        let size = site.log_size().await;
-        check_bare(&rpc, call(&site, caller(&rpc), ask.path(), exceeds).await, Code::OutOfRange);
-        assert_eq!(site.log_size().await, size + 1, "{rpc}: it never reached policy");
     }
 }
 
 #[tokio::test]
 async fn a_page_of_the_log_ends_where_its_message_would_be_too_long() {
-    let site = Site::start().await;
-    let mark = site.log_size().await;
-    let items = vec![BatchTokenizeItem { value: Some(card(OWN)), ..BatchTokenizeItem::default() }; 500];
-    site.ask("checkout", batch_tokenize(items)).await.unwrap();
-    let mut client = AuditClient::new(site.channel("watch"));
-    let (mut next, mut tokenized) = (mark, Vec::new());
-    for _ in 0..2 {
-        let request = ListEntriesRequest { start_index: next, page_size: 500 };
-        let page = client.list_entries(request).await.unwrap().into_inner();
-        assert!(page.encoded_len() <= MESSAGE_BYTES_MAX && page.entries.len() < 500);
-        assert_eq!(page.entries.last().unwrap().index + 1, page.next_index);
-        next = page.next_index;
-        tokenized.extend(page.entries.iter().map(|entry| entry.index));
+    for engine in EVERY_ENGINE {
+        let site = Site::start_on(engine).await;
+        let mark = site.log_size().await;
+        let items = vec![BatchTokenizeItem { value: Some(card(OWN)), ..BatchTokenizeItem::default() }; 500];
+        site.ask("checkout", batch_tokenize(items)).await.unwrap();
+        let mut client = AuditClient::new(site.channel("watch"));
+        let (mut next, mut tokenized) = (mark, Vec::new());
+        for _ in 0..2 {
+            let request = ListEntriesRequest { start_index: next, page_size: 500 };
+            let page = client.list_entries(request).await.unwrap().into_inner();
+            assert!(page.encoded_len() <= MESSAGE_BYTES_MAX && page.entries.len() < 500);
+            assert_eq!(page.entries.last().unwrap().index + 1, page.next_index);
+            next = page.next_index;
+            tokenized.extend(page.entries.iter().map(|entry| entry.index));
+        }
+        assert!(tokenized.iter().copied().eq(mark..next), "no entry is passed over or told twice");
     }
-    assert!(tokenized.iter().copied().eq(mark..next), "no entry is passed over or told twice");
 }
 
 #[tokio::test]
 async fn bytes_that_are_no_message_are_refused() {
-    let site = Site::start().await;
-    for rpc in rpcs() {
-        let path = valid(&rpc, &site.stage).path();
-        for junk in [FOREIGN.as_bytes().to_vec(), vec![0x0a, 0x7f, b'4'], vec![0xff; 16]] {
-            let size = site.log_size().await;
-            check_bare(&rpc, call(&site, caller(&rpc), path, junk).await, Code::Internal);
-            assert_eq!(site.log_size().await, size + 1, "{rpc}: it never reached policy");
+    for engine in EVERY_ENGINE {
+        let site = Site::start_on(engine).await;
+        for rpc in rpcs() {
+            let path = valid(&rpc, &site.stage).path();
+            for junk in [FOREIGN.as_bytes().to_vec(), vec![0x0a, 0x7f, b'4'], vec![0xff; 16]] {
+                let size = site.log_size().await;
+                check_bare(&rpc, call(&site, caller(&rpc), path, junk).await, Code::Internal);
+                assert_eq!(site.log_size().await, size + 1, "{rpc}: it never reached policy");
+            }
         }
     }
 }

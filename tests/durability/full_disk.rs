@@ -8,11 +8,11 @@ use tempfile::TempDir;
 use tonic::Code;
 use tonic::transport::Channel;
 use vault_proto::reason;
+use vault_tests::log::AuditedLog;
 use vault_tests::process::Vaultd;
 use vault_tests::values::{Seeded, seed};
 
 use crate::expect_values;
-use crate::log::AuditedLog;
 use crate::writers::{Acknowledged, repeat_acknowledged, write_one};
 
 const BEFORE: usize = 200;
@@ -99,10 +99,10 @@ impl Disk {
     async fn expect_everything(&self) {
         expect_values(self.vaultd.connect("billing").await, &self.kept).await;
         repeat_acknowledged(&self.vaultd, &self.kept).await;
-        let mut log = AuditedLog::new(&self.vaultd).await;
-        log.read_and_verify(&self.vaultd).await;
+        let mut log = AuditedLog::new(self.vaultd.connect("custodian").await).await;
+        log.read_and_verify(self.vaultd.connect("auditor").await).await;
         for call in &self.kept {
-            log.expect_entry(call);
+            log.expect_entry(&call.token, &call.receipt);
         }
     }
 }

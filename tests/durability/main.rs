@@ -23,7 +23,6 @@
 
 mod full_disk;
 mod keys;
-mod log;
 mod writers;
 
 use std::collections::BTreeMap;
@@ -36,14 +35,16 @@ use tonic::transport::Channel;
 use vault_proto::v1::batch_detokenize_result::Verdict;
 use vault_proto::v1::batches_client::BatchesClient;
 use vault_proto::v1::{BatchDetokenizeItem, BatchDetokenizeRequest, Class};
+use vault_tests::cluster::Cluster;
+use vault_tests::log::AuditedLog;
 use vault_tests::process::Vaultd;
 use vault_tests::values::{Seeded, digits, seed};
 
-use crate::log::AuditedLog;
 use crate::writers::{Acknowledged, Harvest};
 
-/// From the first write to the kill.
+/// From the first write to the kill; a database answers later than a disk.
 const WRITING_MS_MAX: u64 = 120;
+const WRITING_TO_A_DATABASE_MS_MAX: u64 = 600;
 /// One start in so many is killed too, anywhere between the first instruction and the first calls.
 const STARTS_PER_KILLED_START: u64 = 4;
 const STARTING_MS_MAX: u64 = 150;
@@ -61,6 +62,12 @@ fn nothing_acknowledged_is_lost_when_the_daemon_on_sled_is_killed() {
     kill_again_and_again("sled", 100);
 }
 
+/// The database serves on; what is killed is the daemon in the middle of its statements.
+#[test]
+fn nothing_acknowledged_is_lost_when_the_daemon_on_postgres_is_killed() {
+    kill_again_and_again("postgres", 25);
+}
+
 /// Ten times as many rounds where there is time.
 fn kill_again_and_again(engine: &'static str, rounds: u64) {
     let rounds = if std::env::var_os("VAULT_TESTS_LONG").is_some() { 10 * rounds } else { rounds };
@@ -75,7 +82,7 @@ fn kill_again_and_again(engine: &'static str, rounds: u64) {
     println!("{engine}: {}, {:.0?}", vault.counts, begun.elapsed());
     let Counts { kept, replayed, rotated, .. } = vault.counts;
     let much = kept > usize::try_from(rounds).unwrap() && replayed > 0 && rotated > 0;
-    assert!(much, "{engine}: hardly anything was written");
+    assert!(much, "{engine}: hardly anything was written: {}", vault.counts);
 }
 
 /// A vault whose daemon does not live long, and all that its clients know of it.
@@ -119,9 +126,13 @@ impl std::fmt::Display for Counts {
 
 impl KilledVault {
     fn new(engine: &'static str, random: Seeded) -> Self {
+        let folder = TempDir::new().unwrap();
+        if engine == "postgres" {
+            Cluster::shared().database().write_store_file(folder.path());
+        }
         Self {
             engine,
-            folder: TempDir::new().unwrap(),
+            folder,
             random,
             runtime: Runtime::new().unwrap(),
             log: None,
@@ -144,7 +155,8 @@ impl KilledVault {
 
     fn write_and_kill(&mut self, round: u64) -> Harvest {
         let vaultd = Vaultd::start(self.folder.path(), self.engine, &[]);
-        let moment = Duration::from_millis(self.random.below(WRITING_MS_MAX));
+        let most = if self.engine == "postgres" { WRITING_TO_A_DATABASE_MS_MAX } else { WRITING_MS_MAX };
+        let moment = Duration::from_millis(self.random.below(most));
         let seed = self.random.next();
         self.counts.kills += 1;
         let rotate = (round % ROUNDS_PER_ROTATION == ROUNDS_PER_ROTATION / 2)
@@ -173,8 +185,8 @@ impl KilledVault {
         let (kept, known) = (&self.kept, self.log.as_ref().unwrap());
         self.counts.entries = self.runtime.block_on(async {
             expect_values(vaultd.connect("billing").await, kept).await;
-            let mut whole = AuditedLog::new(&vaultd).await;
-            whole.read_and_verify(&vaultd).await;
+            let mut whole = AuditedLog::new(vaultd.connect("custodian").await).await;
+            whole.read_and_verify(vaultd.connect("auditor").await).await;
             assert_eq!(whole.first(known.size()), known.all(), "an entry changed after it was read");
             let proven: BTreeMap<Class, u32> = keys::wait_for_proofs(&vaultd).await.into_iter().collect();
             // A rotation that was not answered may have happened all the same.
@@ -195,7 +207,7 @@ async fn check(
     counts: &mut Counts,
 ) {
     if log.is_none() {
-        *log = Some(AuditedLog::new(vaultd).await);
+        *log = Some(AuditedLog::new(vaultd.connect("custodian").await).await);
     }
     let log = log.as_mut().unwrap();
     if let Some(checkpoint) = &harvest.checkpoint {
@@ -209,12 +221,13 @@ async fn check(
     let mut fresh = harvest.acknowledged;
     fresh.extend(repeated);
     expect_values(vaultd.connect("billing").await, &fresh).await;
-    log.read_and_verify(vaultd).await;
+    log.read_and_verify(vaultd.connect("auditor").await).await;
     for call in &fresh {
-        log.expect_entry(call);
+        log.expect_entry(&call.token, &call.receipt);
     }
     for replay in &replays {
-        assert_eq!(log.expect_entry(replay), "REPLAYED", "a repeated key was not known any more");
+        let recorded = log.expect_entry(&replay.token, &replay.receipt);
+        assert_eq!(recorded, "REPLAYED", "a repeated key was not known any more");
     }
     kept.extend(fresh);
 }

@@ -9,7 +9,9 @@
 )]
 
 pub mod cluster;
+pub mod engines;
 pub mod files;
+pub mod log;
 pub mod process;
 pub mod proxy;
 pub mod values;

@@ -1,14 +1,12 @@
 //! The audit log as an auditor keeps it: every entry read once, hashed here, held against signed checkpoints.
 
+use tonic::transport::Channel;
 use vault_core::audit::{LeafHash, Tree, TreeHead, VerifierKey, leaf_hash, verify_consistency};
 use vault_proto::v1::audit_client::AuditClient;
 use vault_proto::v1::custody_client::CustodyClient;
 use vault_proto::v1::{
-    Entry, GetStatusRequest, ListEntriesRequest, ProveConsistencyRequest, ProveInclusionRequest,
+    Entry, GetStatusRequest, ListEntriesRequest, ProveConsistencyRequest, ProveInclusionRequest, Receipt,
 };
-use vault_tests::process::Vaultd;
-
-use crate::writers::Acknowledged;
 
 const PAGE_SIZE: u32 = 500;
 
@@ -20,7 +18,7 @@ struct Read {
 }
 
 /// The entries read so far, and what is known to have been signed.
-pub(crate) struct AuditedLog {
+pub struct AuditedLog {
     key: VerifierKey,
     tree: Tree,
     leaves: Vec<LeafHash>,
@@ -33,8 +31,8 @@ pub(crate) struct AuditedLog {
 
 impl AuditedLog {
     /// Nothing read yet; takes the log's public key, once and for all.
-    pub(crate) async fn new(vaultd: &Vaultd) -> Self {
-        let mut custody = CustodyClient::new(vaultd.connect("custodian").await);
+    pub async fn new(custodian: Channel) -> Self {
+        let mut custody = CustodyClient::new(custodian);
         let status = custody.get_status(GetStatusRequest {}).await.expect("a status").into_inner();
         let key = VerifierKey::parse(&status.log_verifier_key).expect("the log's key");
         let (tree, leaves, read) = (Tree::empty(), Vec::new(), Vec::new());
@@ -42,7 +40,7 @@ impl AuditedLog {
     }
 
     /// A checkpoint that was seen: whatever happens, the log must extend it.
-    pub(crate) fn must_extend(&mut self, checkpoint: &str) {
+    pub fn must_extend(&mut self, checkpoint: &str) {
         let head = self.key.verify(checkpoint).expect("a checkpoint signed by the log's key");
         assert!(head.size >= self.tree.size(), "the log was shorter than what was read of it");
         self.promised = Some(head);
@@ -50,8 +48,8 @@ impl AuditedLog {
     }
 
     /// Reads on to the end, and proves that what was read is what is signed.
-    pub(crate) async fn read_and_verify(&mut self, vaultd: &Vaultd) {
-        let mut audit = AuditClient::new(vaultd.connect("auditor").await);
+    pub async fn read_and_verify(&mut self, auditor: Channel) {
+        let mut audit = AuditClient::new(auditor);
         while self.read_page(&mut audit, PAGE_SIZE).await {}
         assert!(self.promised.is_none(), "the log lost entries of a checkpoint it had signed");
         let last = self.tree.size() - 1;
@@ -73,7 +71,7 @@ impl AuditedLog {
     }
 
     /// Reads at most so many entries; whether more follow.
-    async fn read_page(&mut self, audit: &mut AuditClient<tonic::transport::Channel>, size: u32) -> bool {
+    async fn read_page(&mut self, audit: &mut AuditClient<Channel>, size: u32) -> bool {
         let request = ListEntriesRequest { start_index: self.tree.size(), page_size: size };
         let page = audit.list_entries(request).await.expect("a page of the log").into_inner();
         for entry in page.entries {
@@ -98,28 +96,33 @@ impl AuditedLog {
         }
     }
 
-    /// The call stands where its receipt says; answers with the outcome that was recorded.
-    pub(crate) fn expect_entry(&self, call: &Acknowledged) -> &str {
-        let index = usize::try_from(call.receipt.index).unwrap();
+    /// A call that gave this token stands where its receipt says; answers with the outcome that was recorded.
+    pub fn expect_entry(&self, token: &str, receipt: &Receipt) -> &str {
+        let index = usize::try_from(receipt.index).unwrap();
         assert!(index < self.leaves.len(), "entry {index} of an acknowledged call is lost");
         let (leaf, read) = (&self.leaves[index], &self.read[index]);
-        assert!(leaf[..] == call.receipt.leaf_hash, "entry {index} is another than was acknowledged");
-        assert_eq!((&*read.action, &read.token), ("tokenize", &call.token), "entry {index}");
+        assert!(leaf[..] == receipt.leaf_hash, "entry {index} is another than was acknowledged");
+        assert_eq!((&*read.action, &*read.token), ("tokenize", token), "entry {index}");
         &read.outcome
     }
 
+    /// Entries of an action.
+    pub fn count(&self, action: &str) -> usize {
+        self.read.iter().filter(|read| read.action == action).count()
+    }
+
     /// Entries read.
-    pub(crate) fn size(&self) -> u64 {
+    pub fn size(&self) -> u64 {
         self.tree.size()
     }
 
     /// The hashes of all entries read.
-    pub(crate) fn all(&self) -> &[LeafHash] {
+    pub fn all(&self) -> &[LeafHash] {
         &self.leaves
     }
 
     /// The hashes of the first entries read.
-    pub(crate) fn first(&self, size: u64) -> &[LeafHash] {
+    pub fn first(&self, size: u64) -> &[LeafHash] {
         &self.leaves[..usize::try_from(size).unwrap()]
     }
 }
