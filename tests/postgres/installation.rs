@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 use vault_core::clock::Clock as _;
@@ -16,7 +16,7 @@ use vault_daemon::certificates::{Authority, Request, Validity};
 use vault_daemon::clock::SystemClock;
 use vault_proto::Connector;
 use vault_tests::cluster::{Database, OWNER};
-use vault_tests::files::write_private;
+use vault_tests::files::{make_private_folder, write_private};
 use vault_tests::process::program;
 
 use crate::LOG;
@@ -34,6 +34,12 @@ pub(crate) struct Installation {
 
 /// A daemon that is killed when the test ends.
 pub(crate) struct Serving(Child);
+
+impl Serving {
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+}
 
 impl Drop for Serving {
     fn drop(&mut self) {
@@ -77,8 +83,7 @@ impl Installation {
         installation.write("policy.toml", POLICY);
         installation.write("passphrase", "correct horse battery staple\n");
         for part in ["anchor", "keyring"] {
-            fs::create_dir(installation.path(part)).unwrap();
-            fs::set_permissions(installation.path(part), fs::Permissions::from_mode(0o700)).unwrap();
+            make_private_folder(&installation.path(part));
         }
         let path = |part: &str| installation.path(part).display().to_string();
         let text = format!(

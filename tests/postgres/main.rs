@@ -14,6 +14,8 @@ mod clients;
 mod commands;
 mod connection;
 mod engine;
+mod failover;
+mod history;
 mod installation;
 mod outages;
 mod several;

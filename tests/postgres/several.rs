@@ -33,7 +33,7 @@ use crate::LOG;
 use crate::installation::{Installation, POLICY, Serving};
 
 pub(crate) const DAEMONS: usize = 3;
-const LIMIT: u32 = 192;
+pub(crate) const LIMIT: u32 = 192;
 /// What a daemon draws of it at a time.
 const SLICE: u32 = 3;
 /// A tenant where a value may have many tokens, and a principal with a limit.
@@ -58,13 +58,30 @@ role = "checkout"
 rights = ["tokenize"]
 classes = ["pan"]
 requests_per_minute = 192
+
+[[principal]]
+id = "plain-billing"
+identity = "uri:spiffe://vaultd-dev/plain-billing"
+tenant = "plain"
+role = "billing"
+rights = ["detokenize"]
+classes = ["pan"]
+purposes = ["settlement"]
+recipients = ["acquirer"]
+requests_per_minute = 1_000_000
+distinct_tokens_per_day = 10_000_000
 "#;
 
 /// One vault with a daemon for each installation.
 pub(crate) struct Site {
-    installations: Vec<Installation>,
-    serving: Vec<Option<Serving>>,
+    pub(crate) installations: Vec<Installation>,
+    pub(crate) serving: Vec<Option<Serving>>,
     pub(crate) runtime: Runtime,
+}
+
+/// The name of a daemon's log.
+pub(crate) fn log_of(daemon: usize) -> String {
+    if daemon == 0 { LOG.to_owned() } else { format!("{LOG}-{}", daemon + 1) }
 }
 
 impl Site {
@@ -74,8 +91,8 @@ impl Site {
         first.write("policy.toml", &policy);
         first.run(&["init"]).unwrap();
         let mut installations = vec![first];
-        for number in 2..=DAEMONS {
-            let next = installations[0].beside(database, &format!("{LOG}-{number}"));
+        for daemon in 1..DAEMONS {
+            let next = installations[0].beside(database, &log_of(daemon));
             next.write("policy.toml", &policy);
             let said = next.run(&["join"]).unwrap();
             assert!(said.contains("verifier key of this daemon's log: tests.invalid/log-"), "{said}");
@@ -85,7 +102,7 @@ impl Site {
         Self { installations, serving, runtime: Runtime::new().unwrap() }
     }
 
-    fn client(&self, daemon: usize, principal: &str) -> TokenizationClient<Channel> {
+    pub(crate) fn client(&self, daemon: usize, principal: &str) -> TokenizationClient<Channel> {
         TokenizationClient::new(self.runtime.block_on(self.installations[daemon].connect(principal)))
     }
 
@@ -215,8 +232,8 @@ fn three_daemons_are_one_vault() {
     // One daemon is stopped for it; another was killed, the third one serves on.
     drop(site.serving[0].take());
     let report = site.installations[0].run(&["check"]).unwrap();
-    for log in [LOG.to_owned(), format!("{LOG}-2"), format!("{LOG}-3")] {
-        assert!(report.contains(&format!("log {log}: ")), "{report}");
+    for daemon in 0..DAEMONS {
+        assert!(report.contains(&format!("log {}: ", log_of(daemon))), "{report}");
     }
 }
 

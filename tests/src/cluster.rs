@@ -1,4 +1,4 @@
-//! A throwaway PostgreSQL cluster with TLS on, started as an ordinary user.
+//! A throwaway PostgreSQL cluster with TLS on, started as an ordinary user; and a standby of it.
 //!
 //! Run by root, it runs as the user `postgres`, since PostgreSQL refuses root. It ends with the test program,
 //! however that ends: a shell between the two waits for the end of its input.
@@ -9,11 +9,12 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use vault_core::clock::Clock as _;
 use vault_daemon::certificates::{Authority, Request, Validity};
@@ -34,12 +35,21 @@ const POLL: Duration = Duration::from_millis(20);
 /// PostgreSQL's oldest version that is tested with.
 const VERSION_MIN: u32 = 15;
 
-/// Runs the server until its input ends, stops it as its operator would, and removes what it wrote.
+/// Runs the server until its input ends, stops it as its operator would, even if it was stopped in its
+/// tracks, and removes what it wrote.
 const KEEPER: &str = r#"trap '' INT TERM
-"$1/postgres" -D "$2/data" & server=$!
+"$1/postgres" -D "$2/data" -k "$2" -p "$3" & server=$!
 read -r _
+kill -CONT $server $(cat /proc/$server/task/$server/children)
 kill -INT $server; wait $server
 rm -rf "$2""#;
+/// Shared memory in the data's folder, so that nothing stays behind of a server that is killed.
+const SETTINGS: &str = "listen_addresses = '127.0.0.1'\nssl = on\n\
+    ssl_cert_file = 'server.pem'\nssl_key_file = 'server.key'\nssl_min_protocol_version = 'TLSv1.3'\n\
+    dynamic_shared_memory_type = mmap\nmax_connections = 200\nshared_buffers = '64MB'\n\
+    max_wal_size = '4GB'\nautovacuum_naptime = '5s'\n";
+/// The name under which a standby follows its primary.
+const STANDBY: &str = "standby";
 
 /// A running cluster.
 pub struct Cluster {
@@ -47,7 +57,7 @@ pub struct Cluster {
     keeper: Option<Child>,
     programs: PathBuf,
     folder: PathBuf,
-    secrets: TempDir,
+    secrets: Arc<TempDir>,
     port: u16,
     databases: AtomicUsize,
 }
@@ -56,6 +66,8 @@ pub struct Cluster {
 pub struct Database<'a> {
     cluster: &'a Cluster,
     name: String,
+    /// Where else it is to be found, should the cluster be lost.
+    standby: Option<u16>,
 }
 
 impl Cluster {
@@ -68,8 +80,7 @@ impl Cluster {
     /// Starts one of its own, for tests that break it.
     pub fn start() -> Self {
         let user = User::find();
-        let folder = TempDir::with_prefix("vault-postgres-").unwrap().keep();
-        user.give(&folder);
+        let folder = own_folder(&user);
         let programs = programs();
         let mut initdb = user.command(&programs.join("initdb"), &folder);
         initdb.arg("-D").arg(folder.join("data")).args([
@@ -83,7 +94,7 @@ impl Cluster {
         let made = initdb.output().unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         let port = free_port();
-        let secrets = configure(&folder, port, &user);
+        let secrets = Arc::new(configure(&folder, &user));
         let mut cluster =
             Self { keeper: None, programs, folder, secrets, port, databases: AtomicUsize::new(0) };
         cluster.resume_with(&user);
@@ -91,6 +102,100 @@ impl Cluster {
             cluster.sql("postgres", &format!("CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'"));
         }
         cluster
+    }
+
+    /// A second server, which from here on has every commit of this one before it is acknowledged.
+    pub fn with_standby(&self) -> Self {
+        // First: it is copied.
+        self.set("synchronous_standby_names", STANDBY);
+        let (programs, secrets) = (self.programs.clone(), Arc::clone(&self.secrets));
+        let (folder, port, databases) = (own_folder(&User::find()), free_port(), AtomicUsize::new(0));
+        let mut standby = Self { keeper: None, programs, folder, secrets, port, databases };
+        standby.follow(self);
+        standby
+    }
+
+    /// Throws away what this server has, which must not run, and makes it the standby of another one; waits
+    /// until it is that.
+    pub fn follow(&mut self, primary: &Self) {
+        let user = User::find();
+        let data = self.folder.join("data");
+        let _ = fs::remove_dir_all(&data);
+        let mut copy = user.command(&self.programs.join("pg_basebackup"), &self.folder);
+        copy.arg("-D").arg(&data).args(["-U", "postgres", "-X", "stream", "-c", "fast", "--no-sync"]);
+        copy.arg("-h").arg(&primary.folder).arg("-p").arg(primary.port.to_string());
+        let copied = copy.output().unwrap();
+        assert!(copied.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&copied.stderr));
+        let settings = data.join("postgresql.auto.conf");
+        let mut text = fs::read_to_string(&settings).unwrap();
+        // The last line of a name counts.
+        text.push_str(&format!(
+            "primary_conninfo = 'host={} port={} user=postgres application_name={STANDBY}'\n",
+            primary.folder.display(),
+            primary.port
+        ));
+        fs::write(&settings, text).unwrap();
+        fs::write(data.join("standby.signal"), "").unwrap();
+        user.give(&data.join("standby.signal"));
+        self.resume_with(&user);
+        let begun = Instant::now();
+        let synchronous = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+        while primary.sql("postgres", synchronous) != "1" {
+            assert!(begun.elapsed() < START_TIMEOUT, "the standby does not follow");
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Has a standby take the place of its primary.
+    pub fn promote(&self) {
+        assert_eq!(self.sql("postgres", "SELECT pg_promote(true, 120)"), "t", "it is not promoted");
+    }
+
+    /// Stops every process of the server in its tracks: connections stay, nothing is said on them.
+    pub fn freeze(&self) {
+        // First the one that makes others.
+        self.processes().into_iter().for_each(|process| kill_process(process, Signal::STOP).unwrap());
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.processes().into_iter().for_each(|process| kill_process(process, Signal::CONT).unwrap());
+    }
+
+    /// Ends every process of the server as `kill -9` does. What it keeps stays, and is as the processes left
+    /// it.
+    pub fn kill_hard(&mut self) {
+        let mut keeper = self.keeper.take().unwrap();
+        // First, since it would remove the folder.
+        keeper.kill().unwrap();
+        keeper.wait().unwrap();
+        let processes = self.processes();
+        for process in &processes {
+            // All but the first one may have ended meanwhile, or do so when they see that it is gone.
+            let _ = kill_process(*process, Signal::KILL);
+        }
+        let begun = Instant::now();
+        while !processes.iter().all(|process| is_gone(*process)) {
+            assert!(begun.elapsed() < START_TIMEOUT, "the server does not end");
+            thread::sleep(POLL);
+        }
+        // A segment of shared memory that the next start in the same folder would have removed.
+        let pid_file = fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
+        let segment = pid_file.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)).unwrap();
+        assert!(Command::new("ipcrm").args(["-m", segment]).status().unwrap().success());
+    }
+
+    /// The server's first process, then those that it made.
+    fn processes(&self) -> Vec<Pid> {
+        let first = self.first_process();
+        let made = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap_or_default();
+        let all = std::iter::once(first.as_str()).chain(made.split_whitespace());
+        all.map(|pid| Pid::from_raw(pid.parse().unwrap()).unwrap()).collect()
+    }
+
+    fn first_process(&self) -> String {
+        let file = fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
+        file.lines().next().unwrap().to_owned()
     }
 
     /// Stops the server as its operator does; what it keeps stays.
@@ -130,30 +235,34 @@ impl Cluster {
             .args(["-c", KEEPER, "sh"])
             .arg(&self.programs)
             .arg(&self.folder)
+            .arg(self.port.to_string())
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
         self.keeper = Some(keeper);
+        self.wait_until_up();
+    }
+
+    /// Sends the server's first process a signal.
+    pub fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args(["-s", name, &self.first_process()]).status().unwrap().success());
+    }
+
+    /// Runs SQL as the superuser: what the tests' operator does. Rows one a line, columns with `|` between.
+    pub fn sql(&self, database: &str, sql: &str) -> String {
+        self.try_sql(database, sql).unwrap_or_else(|problem| panic!("{sql}: {problem}"))
+    }
+
+    /// Waits until the server answers again: one whose process died recovers by itself.
+    pub fn wait_until_up(&self) {
         let begun = Instant::now();
         while self.try_sql("postgres", "SELECT 1").is_err() {
             let said = || fs::read_to_string(self.folder.join("log")).unwrap_or_default();
             assert!(begun.elapsed() < START_TIMEOUT, "the server does not start:\n{}", said());
             thread::sleep(POLL);
         }
-    }
-
-    /// Sends the server's first process a signal.
-    pub fn signal(&self, name: &str) {
-        let pid = fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
-        let pid = pid.lines().next().unwrap().to_owned();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
-    }
-
-    /// Runs SQL as the superuser: what the tests' operator does. Rows one a line, columns with `|` between.
-    pub fn sql(&self, database: &str, sql: &str) -> String {
-        self.try_sql(database, sql).unwrap_or_else(|problem| panic!("{sql}: {problem}"))
     }
 
     fn try_sql(&self, database: &str, sql: &str) -> Result<String, String> {
@@ -192,7 +301,7 @@ impl Cluster {
             "postgres",
             &format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC; GRANT CONNECT ON DATABASE {name} TO {USER}"),
         );
-        Database { cluster: self, name }
+        Database { cluster: self, name, standby: None }
     }
 
     /// What both roles show.
@@ -234,6 +343,11 @@ impl Database<'_> {
         &self.name
     }
 
+    /// The same, where a standby may take the cluster's place: a daemon knows both, and requires one.
+    pub fn with_standby(self, standby: &Cluster) -> Self {
+        Self { standby: Some(standby.port), ..self }
+    }
+
     /// Runs SQL in it as the superuser.
     pub fn sql(&self, sql: &str) -> String {
         self.cluster.sql(&self.name, sql)
@@ -242,28 +356,40 @@ impl Database<'_> {
     /// How a vault reaches it.
     pub fn options(&self) -> PostgresOptions {
         PostgresOptions {
-            hosts: vec![Host { name: "127.0.0.1".to_owned(), port: self.cluster.port }],
+            hosts: self.ports().map(|port| Host { name: "127.0.0.1".to_owned(), port }).collect(),
             database: self.name.clone(),
             user: USER.to_owned(),
             ca_file: self.cluster.ca_file(),
             credentials: self.cluster.password(),
             channel_binding_required: true,
             connections: 2,
-            answer_timeout: Duration::from_secs(20),
-            synchronous_standby_required: false,
+            answer_timeout: Duration::from_secs(self.answer_seconds()),
+            synchronous_standby_required: self.standby.is_some(),
         }
+    }
+
+    fn ports(&self) -> impl Iterator<Item = u16> {
+        [self.cluster.port].into_iter().chain(self.standby)
+    }
+
+    /// Long, since a slow answer is none; short where a lost server is to be given up.
+    const fn answer_seconds(&self) -> u64 {
+        if self.standby.is_some() { 3 } else { 20 }
     }
 
     /// The same as the `[store]` of a configuration.
     pub fn store_table(&self) -> String {
+        let hosts: Vec<String> = self.ports().map(|port| format!("127.0.0.1:{port}")).collect();
         format!(
             "[store]\nengine = \"postgres\"\n\
-             [store.postgres]\nhosts = [\"127.0.0.1:{}\"]\ndatabase = \"{}\"\n\
-             user = \"{USER}\"\nca_file = \"{}\"\npassword_file = \"{}\"\n",
-            self.cluster.port,
+             [store.postgres]\nhosts = {hosts:?}\ndatabase = \"{}\"\n\
+             user = \"{USER}\"\nca_file = \"{}\"\npassword_file = \"{}\"\n\
+             answer_timeout_seconds = {}\nsynchronous_standby_required = {}\n",
             self.name,
             self.cluster.ca_file().display(),
-            self.cluster.password_file().display()
+            self.cluster.password_file().display(),
+            self.answer_seconds(),
+            self.standby.is_some(),
         )
     }
 
@@ -318,12 +444,24 @@ fn programs() -> PathBuf {
     path.join("bin")
 }
 
+/// Ended, if perhaps not waited for by whoever inherited it.
+fn is_gone(process: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
+    stat.map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
+}
+
+fn own_folder(user: &User) -> PathBuf {
+    let folder = TempDir::with_prefix("vault-postgres-").unwrap().keep();
+    user.give(&folder);
+    folder
+}
+
 fn free_port() -> u16 {
     TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// Certificates, passwords, and a server that takes nothing but TLS and SCRAM from the network.
-fn configure(folder: &Path, port: u16, user: &User) -> TempDir {
+fn configure(folder: &Path, user: &User) -> TempDir {
     let validity = Validity::hours_from(SystemClock.now(), 24);
     let authority = Authority::root("postgres tests", validity).unwrap();
     let address = "127.0.0.1".parse().unwrap();
@@ -334,16 +472,10 @@ fn configure(folder: &Path, port: u16, user: &User) -> TempDir {
         fs::set_permissions(data.join(name), Permissions::from_mode(0o600)).unwrap();
         user.give(&data.join(name));
     }
-    let settings = format!(
-        "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = '{}'\nssl = on\n\
-         ssl_cert_file = 'server.pem'\nssl_key_file = 'server.key'\nssl_min_protocol_version = 'TLSv1.3'\n\
-         max_connections = 200\nshared_buffers = '64MB'\nmax_wal_size = '4GB'\nautovacuum_naptime = '5s'\n",
-        folder.display()
-    );
     let mut file = fs::read_to_string(data.join("postgresql.conf")).unwrap();
-    file.push_str(&settings);
+    file.push_str(SETTINGS);
     fs::write(data.join("postgresql.conf"), file).unwrap();
-    let rules = "local all postgres trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
+    let rules = "local all,replication postgres trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
     fs::write(data.join("pg_hba.conf"), rules).unwrap();
     let secrets = TempDir::new().unwrap();
     fs::write(secrets.path().join("ca.pem"), authority.certificate_pem()).unwrap();

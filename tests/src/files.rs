@@ -15,6 +15,12 @@ pub fn write_private(path: &Path, content: impl AsRef<[u8]>) {
     fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
 }
 
+/// Makes a folder that is its owner's alone.
+pub fn make_private_folder(path: &Path) {
+    fs::create_dir(path).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
+}
+
 /// Writes the certificate of a CA, `ca.pem`, and certificates of it with their keys, good for a day: `server`
 /// for localhost, and one for each client, with the identity `spiffe://TRUST_DOMAIN/CLIENT`.
 pub fn write_certificates(folder: &Path, trust_domain: &str, clients: &[&str]) {
