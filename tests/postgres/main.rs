@@ -15,6 +15,7 @@ mod commands;
 mod connection;
 mod engine;
 mod failover;
+mod flips;
 mod history;
 mod installation;
 mod outages;

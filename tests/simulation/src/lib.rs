@@ -1,5 +1,5 @@
 //! What the simulations share: engines small enough to flush and compact under little work, the work itself,
-//! child processes, and folders in memory.
+//! a vault on a damaged store, child processes, and folders in memory.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,6 +10,7 @@
 )]
 
 pub mod child;
+pub mod damage;
 pub mod engine;
 pub mod scratch;
 pub mod work;
