@@ -3,10 +3,11 @@
 //!
 //! Looked for: each value as digits, with spaces and hyphens, in UTF-16, packed as BCD, in hexadecimal, in
 //! Base64 at each of its three alignments, and reversed. Looked in: store, keyring, anchor and every other
-//! file of the folder, both output streams at the most talkative log level, every metric, every error the
-//! clients were given, and the memory of the process. Not looked for: values that went through a compressor
-//! together with others (store engines compress blocks, but find nothing to shorten in unrelated digits, so
-//! that these would stand there literally).
+//! file of the folder, with PostgreSQL everything that its server keeps (tables, WAL, log), both output
+//! streams at the most talkative log level, every metric, every error the clients were given, and the memory
+//! of the process. Not looked for: values that went through a compressor together with others (store engines
+//! compress blocks, but find nothing to shorten in unrelated digits, so that these would stand there
+//! literally).
 
 #![allow(
     clippy::unwrap_used,
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use vault_tests::cluster::Cluster;
 use vault_tests::process::Vaultd;
 use vault_tests::values::{Seeded, seed};
 
@@ -46,15 +48,22 @@ fn no_value_is_left_in_files_logs_errors_or_memory_on_sled() {
     look_everywhere("sled");
 }
 
+#[test]
+fn no_value_is_left_in_files_logs_errors_or_memory_on_postgres() {
+    look_everywhere("postgres");
+}
+
 fn look_everywhere(engine: &str) {
     let seed = seed();
     println!("{engine}: VAULT_TESTS_SEED={seed}");
     let folder = TempDir::new().unwrap();
+    let numbers = calls::Numbers::new(&mut Seeded::new(seed));
+    let scanner = Scanner::of_every_encoding(&numbers.all());
+    let mut server = (engine == "postgres").then(|| Server::start(folder.path(), &scanner));
     let vaultd = Vaultd::start(folder.path(), engine, &["--log-level", "trace"]);
     let endpoint = fs::read_to_string(folder.path().join("vault/endpoint")).unwrap();
     let runtime = Runtime::new().unwrap();
     let begun = Instant::now();
-    let numbers = calls::Numbers::new(&mut Seeded::new(seed));
     let clients = runtime.block_on(calls::Clients::connect(&vaultd));
     let mut heard = runtime.block_on(calls::make_every_call(&clients, &numbers, &endpoint));
     let metrics = fs::read_to_string(folder.path().join("vault/metrics-endpoint")).unwrap();
@@ -78,10 +87,13 @@ fn look_everywhere(engine: &str) {
     println!("{engine}: memory with closed connections: {}", told(&closed));
 
     let begun = Instant::now();
-    let scanner = Scanner::of_every_encoding(&numbers.all());
     let mut found = scan_files(folder.path(), &scanner);
     assert!(vaultd.stop().success(), "the daemon did not stop as it should");
     found.extend(scan_files(folder.path(), &scanner));
+    if let Some(server) = &mut server {
+        found.extend(server.scan(&scanner));
+        server.expect_a_value_in_a_table_to_be_found(&scanner, numbers.all()[0]);
+    }
     for message in &heard {
         found.scan(&scanner, Path::new("an error's message"), message);
     }
@@ -91,6 +103,40 @@ fn look_everywhere(engine: &str) {
     found.expect_none();
     if let Some(closed) = closed {
         closed.expect_none();
+    }
+}
+
+/// A database's server of its own, with all that it keeps.
+struct Server {
+    cluster: Cluster,
+    /// What its files held before a vault came.
+    before: Findings,
+}
+
+impl Server {
+    /// Starts it with a database for the daemon in this folder.
+    fn start(folder: &Path, scanner: &Scanner) -> Self {
+        let mut cluster = Cluster::start();
+        cluster.database().write_store_file(folder);
+        cluster.stop();
+        let before = scan_files(cluster.folder(), scanner);
+        cluster.resume();
+        Self { cluster, before }
+    }
+
+    fn scan(&mut self, scanner: &Scanner) -> Findings {
+        // What it holds in memory goes to its files.
+        self.cluster.stop();
+        let mut found = scan_files(self.cluster.folder(), scanner);
+        found.leave_out(&self.before);
+        found
+    }
+
+    /// The same after somebody wrote one value into a table in clear.
+    fn expect_a_value_in_a_table_to_be_found(&mut self, scanner: &Scanner, value: &str) {
+        self.cluster.resume();
+        self.cluster.sql("postgres", &format!("CREATE TABLE planted AS SELECT decode('{value}', 'escape')"));
+        assert!(self.scan(scanner).count() > 0, "a value in a table was not found");
     }
 }
 
@@ -115,7 +161,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         if entry.file_type().unwrap().is_dir() {
             all.extend(files(&entry.path()));
-        } else {
+        } else if entry.file_type().unwrap().is_file() {
             all.push(entry.path());
         }
     }
