@@ -115,8 +115,11 @@ token_label = "{LABEL}"
 pin_file = "{at}/pin"
 [metrics]
 listen = "off"
+[hardening]
+write_paths = ["{}"]
 "#,
-            self.address
+            self.address,
+            self.tokens.folder().display()
         );
         self.write("vaultd.toml", &config);
     }

@@ -46,6 +46,11 @@ impl Tokens {
         self.folder.path().join("softhsm2.conf")
     }
 
+    /// What a daemon has to reach: the tokens are exchanged in it.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     fn there(&self) -> PathBuf {
         self.folder.path().join("tokens")
     }

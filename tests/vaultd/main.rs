@@ -8,6 +8,7 @@
     reason = "tests may stop loudly"
 )]
 
+mod confined;
 mod dev;
 mod production;
 

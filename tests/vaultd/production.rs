@@ -18,7 +18,7 @@ use vault_tests::process::program;
 use crate::{Said, run, text, vaultd};
 
 const PAN: &str = "4111111111111111";
-const POLICY: &str = r#"
+pub(crate) const POLICY: &str = r#"
 [[tenant]]
 id = "shop"
 classes = ["pan"]
@@ -40,13 +40,13 @@ rights = ["status", "unseal", "seal"]
 "#;
 
 /// A host with everything in its place, and nothing running.
-struct Host {
+pub(crate) struct Host {
     folder: TempDir,
     endpoint: String,
 }
 
 impl Host {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // A port that was free a moment ago.
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = Self { folder: TempDir::new().unwrap(), endpoint: free.local_addr().unwrap().to_string() };
@@ -60,15 +60,15 @@ impl Host {
         host
     }
 
-    fn path(&self, part: &str) -> PathBuf {
+    pub(crate) fn path(&self, part: &str) -> PathBuf {
         self.folder.path().join(part)
     }
 
-    fn write(&self, part: &str, content: &str) {
+    pub(crate) fn write(&self, part: &str, content: &str) {
         write_private(&self.path(part), content);
     }
 
-    fn config(&self, environment: &str) -> String {
+    pub(crate) fn config(&self, environment: &str) -> String {
         let (folder, endpoint) = (self.folder.path().display(), &self.endpoint);
         format!(
             r#"
@@ -96,7 +96,7 @@ listen = "unix:{folder}/metrics.sock"
     }
 
     /// A command of `vaultd` on this vault; with a passphrase where it needs one.
-    fn vaultd(&self, command: &[&str], opens: bool) -> Said {
+    pub(crate) fn vaultd(&self, command: &[&str], opens: bool) -> Said {
         let (config, passphrase) = (self.path("vaultd.toml"), self.path("passphrase"));
         let mut arguments = [command, &["--config", text(&config)]].concat();
         if opens {
@@ -113,7 +113,7 @@ listen = "unix:{folder}/metrics.sock"
         run("vaultctl", &[&["--endpoint", &self.endpoint][..], &connection, command].concat())
     }
 
-    fn serve(&self) -> Serving<'_> {
+    pub(crate) fn serve(&self) -> Serving<'_> {
         let config = self.path("vaultd.toml");
         let mut command = Command::new(program("vaultd"));
         command.args(["serve", "--config", text(&config)]).stdin(Stdio::null()).stderr(Stdio::piped());
@@ -123,7 +123,7 @@ listen = "unix:{folder}/metrics.sock"
     }
 
     /// The first line of an answer over the metrics socket; empty where nobody listens.
-    fn http(&self, path: &str) -> String {
+    pub(crate) fn http(&self, path: &str) -> String {
         let mut answer = String::new();
         if let Ok(mut stream) = UnixStream::connect(self.path("metrics.sock")) {
             let request = format!("GET {path} HTTP/1.1\r\nHost: vault\r\nConnection: close\r\n\r\n");
@@ -134,24 +134,24 @@ listen = "unix:{folder}/metrics.sock"
     }
 
     /// Tokenizes as checkout, from a file as every value comes.
-    fn tokenize(&self) -> Said {
+    pub(crate) fn tokenize(&self) -> Said {
         self.write("value", PAN);
         self.vaultctl("checkout", &["tokenize", "--from", text(&self.path("value"))])
     }
 
-    fn unseal(&self) -> Said {
+    pub(crate) fn unseal(&self) -> Said {
         self.vaultctl("custodian", &["unseal", "--from", text(&self.path("passphrase"))])
     }
 }
 
 /// A daemon at work; killed when dropped.
-struct Serving<'a> {
+pub(crate) struct Serving<'a> {
     host: &'a Host,
-    child: Child,
+    pub(crate) child: Child,
 }
 
 impl Serving<'_> {
-    fn wait_for(&self, path: &str, status: &str) {
+    pub(crate) fn wait_for(&self, path: &str, status: &str) {
         let begun = Instant::now();
         while !self.host.http(path).starts_with(&format!("HTTP/1.1 {status}")) {
             assert!(begun.elapsed() < Duration::from_secs(60), "{path} is not {status}");
@@ -159,13 +159,13 @@ impl Serving<'_> {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
         kill_process(pid, signal).unwrap();
     }
 
     /// Ends it by SIGTERM: its exit code, and what it logged.
-    fn stop(mut self) -> (Option<i32>, String) {
+    pub(crate) fn stop(mut self) -> (Option<i32>, String) {
         self.signal(Signal::TERM);
         let mut log = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut log).unwrap();

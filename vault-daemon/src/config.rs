@@ -39,6 +39,8 @@ pub struct Config {
     pub metrics: MetricsListen,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// How the process is confined.
+    pub hardening: HardeningConfig,
     /// How long a call may take.
     pub deadlines: DeadlinesConfig,
 }
@@ -198,6 +200,21 @@ pub enum LogLevel {
     Trace,
 }
 
+/// `[hardening]`.
+#[derive(Clone, Debug)]
+pub struct HardeningConfig {
+    /// Whether a kernel without Landlock is refused.
+    pub landlock_required: bool,
+    /// Whether system calls are filtered.
+    pub seccomp_required: bool,
+    /// Further files and folders that may be read.
+    pub read_paths: Vec<PathBuf>,
+    /// Further files and folders that are the daemon's own, or its module's.
+    pub write_paths: Vec<PathBuf>,
+    /// Further TCP ports that may be connected to.
+    pub connect_ports: Vec<u16>,
+}
+
 /// `[deadlines]`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct DeadlinesConfig {
@@ -278,6 +295,7 @@ impl Config {
         }));
         lines.push(self.seal.to_string());
         lines.push(self.metrics.to_string());
+        lines.push(self.hardening.to_string());
         lines
     }
 }
@@ -387,6 +405,27 @@ impl fmt::Display for HsmConfig {
             write!(f, " with serial number {serial}")?;
         }
         write!(f, " of {}, PIN from {}", self.module.display(), self.pin_file.display())
+    }
+}
+
+impl fmt::Display for HardeningConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let said = |required, otherwise| if required { "required" } else { otherwise };
+        write!(
+            f,
+            "confined: Landlock {}, seccomp {}",
+            said(self.landlock_required, "if available"),
+            said(self.seccomp_required, "off")
+        )?;
+        for (what, paths) in [("reads", &self.read_paths), ("writes", &self.write_paths)] {
+            for path in paths {
+                write!(f, ", {what} {}", path.display())?;
+            }
+        }
+        for port in &self.connect_ports {
+            write!(f, ", connects to port {port}")?;
+        }
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ pub mod answers;
 pub mod certificates;
 pub mod clock;
 pub mod config;
+pub mod confine;
 pub mod custody;
 pub mod daemon;
 pub mod dev;

@@ -32,6 +32,8 @@ pub const IDENTITY_LANE_ITEMS_MAX: usize = LANE_ITEMS_MAX / 4;
 pub const LOG_READS_MAX: usize = 16;
 /// Key versions of one page: 64 KiB hold them, whatever the tenants are called.
 pub const KEY_PAGE_MAX: usize = 200;
+/// Further paths or ports of one kind that the daemon may reach.
+pub const HARDENING_ENTRIES_MAX: usize = 32;
 /// Bytes of the configuration file.
 pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of a file with the password of a database role.

@@ -288,6 +288,32 @@ fn numbers_keep_their_bounds() {
 }
 
 #[test]
+fn what_the_process_reaches_is_checked_key_by_key() {
+    let hardening = |text: &str| with(&format!("[hardening]\n{text}\n"));
+    let strict = hardening("").unwrap().hardening;
+    assert!(strict.landlock_required && strict.seccomp_required);
+    let lax = hardening("landlock = \"if-available\"\nseccomp = \"off\"").unwrap().hardening;
+    assert!(!lax.landlock_required && !lax.seccomp_required);
+    let more = "read_paths = [\"/a\"]\nwrite_paths = [\"/b\"]\nconnect_ports = [1, 65535]";
+    let told = hardening(more).unwrap().plan().pop().unwrap();
+    let reached = "reads /a, writes /b, connects to port 1, connects to port 65535";
+    assert_eq!(told, format!("confined: Landlock required, seccomp required, {reached}"));
+    let many = vec!["1"; 33].join(", ");
+    for (text, told) in [
+        ("landlock = \"off\"", "hardening.landlock: must be required or if-available"),
+        ("seccomp = \"if-available\"", "hardening.seccomp: must be required or off"),
+        ("read_paths = [\"/a\", \"b\"]", "hardening.read_paths[1]: must be an absolute path"),
+        ("write_paths = [\"/a/../b\"]", "hardening.write_paths[0]: must be an absolute path"),
+        ("connect_ports = [65536]", "hardening.connect_ports[0]: must be from 1 to 65535"),
+        ("connect_ports = [0]", "hardening.connect_ports[0]: must be from 1 to 65535"),
+        (&format!("connect_ports = [{many}]"), "hardening.connect_ports: must not have more than 32"),
+    ] {
+        let error = hardening(text).unwrap_err();
+        assert!(error.starts_with(told), "{error}");
+    }
+}
+
+#[test]
 fn plaintext_stays_on_this_machine() {
     let listen = |text: &str| with(&format!("[metrics]\nlisten = \"{text}\"\n")).map(|config| config.metrics);
     assert_eq!(listen("off").unwrap(), MetricsListen::Off);

@@ -9,10 +9,13 @@
 //! - [`Locked`]: a key in locked memory, out of core files, swap and children.
 //! - [`wipe_stack`]: overwrites the stack below the caller after work with keys or values.
 //! - [`harden`]: no core dumps, not dumpable, no new privileges.
+//! - [`confine_files`], [`confine_calls`]: no files, ports and system calls but those that are needed.
 
 #[cfg(feature = "allocator")]
 mod allocator;
 mod arena;
+#[cfg(feature = "confine")]
+mod confine;
 mod process;
 mod stack;
 mod zero;
@@ -20,5 +23,7 @@ mod zero;
 #[cfg(feature = "allocator")]
 pub use allocator::{Allocator, ZeroingAllocator, allocator};
 pub use arena::{ARENA_BYTES_MAX, KeyMemory, Locked, key_memory};
+#[cfg(feature = "confine")]
+pub use confine::{Access, ConfineError, FileRules, Reach, confine_calls, confine_files};
 pub use process::{HardenError, Step, harden};
 pub use stack::{WIPED_STACK_BYTES, wipe_stack};

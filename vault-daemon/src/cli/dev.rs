@@ -10,6 +10,7 @@ use tonic::transport::Channel;
 use vault_core::audit::{LeafHash, Origin, Receipt, VerifierKey};
 use vault_daemon::clock::SystemClock;
 use vault_daemon::config::{Config, Engine, LogConfig, LogFormat, LogLevel};
+use vault_daemon::confine::confine_dev;
 use vault_daemon::dev::DevFolder;
 use vault_daemon::telemetry::log_to_stderr;
 use vault_proto::v1::audit_client::AuditClient;
@@ -98,6 +99,7 @@ pub(super) fn run(options: &Options) -> Done {
         config.store = Config::load_store(file)?;
     }
     let kind = config.store.kind();
+    confine_dev(&config, &path, temporary.path());
     let signals = Signals::catch()?;
     let daemon = folder.serve_with(config, Arc::new(SystemClock))?;
     println!("vaultd dev serves {} on {}, store {kind}", path.display(), daemon.local_addr());

@@ -7,16 +7,21 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use vault_daemon::clock::SystemClock;
 use vault_daemon::config::Config;
+use vault_daemon::confine::confine;
 use vault_daemon::daemon::{Daemon, load_policy};
 use vault_daemon::dev::ENVIRONMENT;
+use vault_daemon::server::ServerOptions;
 use vault_daemon::telemetry::log_to_stderr;
 
 use super::{Done, WithConfig};
 
 pub(super) fn serve(options: &WithConfig) -> Done {
-    let config = options.load()?;
+    let mut config = options.load()?;
     refuse_dev(&config)?;
     log_to_stderr(config.log);
+    // What a control group leaves of the machine is read in files that are out of reach from here on.
+    config.listen.cores.get_or_insert(ServerOptions::default().cores);
+    confine(&config)?;
     let signals = Signals::catch()?;
     let daemon = Daemon::start(config, Arc::new(SystemClock))?;
     signals.until_stopped(&daemon);

@@ -12,14 +12,16 @@ use vault_core::data::Environment;
 use vault_core::limits::ORIGIN_BYTES_MAX;
 
 use super::file::{
-    ClientCaTable, DeadlinesTable, File, HsmTable, ListenTable, LogTable, MetricsTable, SealTable,
-    StoreTable, VaultTable,
+    ClientCaTable, DeadlinesTable, File, HardeningTable, HsmTable, ListenTable, LogTable, MetricsTable,
+    SealTable, StoreTable, VaultTable,
 };
 use super::{
-    Config, ConfigError, DeadlinesConfig, EmbeddedConfig, Engine, HsmConfig, ListenConfig, LogConfig,
-    LogFormat, LogLevel, MetricsListen, SealConfig, StoreConfig, VaultConfig, bounds, defaults,
+    Config, ConfigError, DeadlinesConfig, EmbeddedConfig, Engine, HardeningConfig, HsmConfig, ListenConfig,
+    LogConfig, LogFormat, LogLevel, MetricsListen, SealConfig, StoreConfig, VaultConfig, bounds, defaults,
 };
-use crate::limits::{CLIENT_CAS_MAX, CRLS_PER_CA_MAX, HSM_LABEL_BYTES_MAX, HSM_SERIAL_BYTES_MAX};
+use crate::limits::{
+    CLIENT_CAS_MAX, CRLS_PER_CA_MAX, HARDENING_ENTRIES_MAX, HSM_LABEL_BYTES_MAX, HSM_SERIAL_BYTES_MAX,
+};
 use crate::tls::{ClientCaFiles, Revocation, TlsFiles};
 
 type Checked<T> = Result<T, ConfigError>;
@@ -32,6 +34,7 @@ pub(super) fn config(file: File) -> Checked<Config> {
         seal: seal(file.seal)?,
         metrics: metrics(file.metrics)?,
         log: log(&file.log)?,
+        hardening: hardening(file.hardening)?,
         deadlines: deadlines(&file.deadlines)?,
     };
     check_folders(&config)?;
@@ -264,6 +267,40 @@ fn log(table: &LogTable) -> Checked<LogConfig> {
         Some(_) => return Err(ConfigError::new("log.level", "must be error, warn, info, debug or trace")),
     };
     Ok(LogConfig { format, level })
+}
+
+fn hardening(table: HardeningTable) -> Checked<HardeningConfig> {
+    let landlock_required = match table.landlock.as_deref() {
+        None => defaults::landlock_required(),
+        Some("required") => true,
+        Some("if-available") => false,
+        Some(_) => {
+            return Err(ConfigError::new("hardening.landlock", "must be required or if-available"));
+        }
+    };
+    let seccomp_required = match table.seccomp.as_deref() {
+        None => defaults::seccomp_required(),
+        Some("required") => true,
+        Some("off") => false,
+        Some(_) => return Err(ConfigError::new("hardening.seccomp", "must be required or off")),
+    };
+    Ok(HardeningConfig {
+        landlock_required,
+        seccomp_required,
+        read_paths: entries(table.read_paths, "hardening.read_paths", |text, key| path(Some(text), key))?,
+        write_paths: entries(table.write_paths, "hardening.write_paths", |text, key| path(Some(text), key))?,
+        connect_ports: entries(table.connect_ports, "hardening.connect_ports", |port, key| {
+            let problem = || ConfigError::new(key, "must be from 1 to 65535");
+            u16::try_from(port).ok().filter(|port| *port > 0).ok_or_else(problem)
+        })?,
+    })
+}
+
+fn entries<T, U>(values: Vec<T>, key: &str, checked: impl Fn(T, &str) -> Checked<U>) -> Checked<Vec<U>> {
+    if values.len() > HARDENING_ENTRIES_MAX {
+        return Err(ConfigError::new(key, "must not have more than 32 entries"));
+    }
+    values.into_iter().enumerate().map(|(at, value)| checked(value, &format!("{key}[{at}]"))).collect()
 }
 
 fn deadlines(table: &DeadlinesTable) -> Checked<DeadlinesConfig> {

@@ -69,6 +69,16 @@ pub(super) const fn metrics() -> MetricsListen {
     MetricsListen::Loopback(SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9_464))
 }
 
+/// A kernel that cannot confine the daemon is refused with the key's name, so that somebody decides.
+pub(super) const fn landlock_required() -> bool {
+    true
+}
+
+/// Every kernel that can run the vault has it.
+pub(super) const fn seccomp_required() -> bool {
+    true
+}
+
 /// Logs are read by machines first.
 pub(super) const fn log_format() -> LogFormat {
     LogFormat::Json

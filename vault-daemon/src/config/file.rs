@@ -21,6 +21,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) log: LogTable,
     #[serde(default)]
+    pub(super) hardening: HardeningTable,
+    #[serde(default)]
     pub(super) deadlines: DeadlinesTable,
 }
 
@@ -123,6 +125,19 @@ pub(super) struct MetricsTable {
 pub(super) struct LogTable {
     pub(super) format: Option<String>,
     pub(super) level: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HardeningTable {
+    pub(super) landlock: Option<String>,
+    pub(super) seccomp: Option<String>,
+    #[serde(default)]
+    pub(super) read_paths: Vec<String>,
+    #[serde(default)]
+    pub(super) write_paths: Vec<String>,
+    #[serde(default)]
+    pub(super) connect_ports: Vec<u64>,
 }
 
 #[derive(Default, Deserialize)]
