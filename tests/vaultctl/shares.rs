@@ -201,6 +201,67 @@ fn custodians_open_a_vault_that_vaultd_init_sealed_by_shares() {
     }
 }
 
+/// What `age --decrypt` reads with this key.
+fn decrypted(key: &Path, file: &Path) -> String {
+    let opened = Command::new("age").arg("--decrypt").arg("--identity").arg(key).arg(file).output().unwrap();
+    assert!(opened.status.success(), "{}", said(&opened));
+    String::from_utf8(opened.stdout).unwrap()
+}
+
+#[test]
+fn a_share_that_was_encrypted_opens_the_vault_for_whoever_has_the_key() {
+    present();
+    let mut vault = Vault::new();
+    let recipients = ["ann", "bob"].map(|name| {
+        let made = Command::new("age-keygen").arg("-o").arg(vault.path(&format!("{name}.age"))).output();
+        let made = said(&made.unwrap());
+        let recipient = made.lines().find_map(|line| line.strip_prefix("Public key: "));
+        format!("--recipient={name}={}", recipient.unwrap_or_else(|| panic!("{made}")))
+    });
+    let (ann, cyd) = (vault.share("ann"), vault.share("cyd"));
+    let files = [("ann", &ann), ("cyd", &cyd)];
+    let files = files.map(|(name, file)| format!("--custodian={name}={}", file.display()));
+    // Bob's goes nowhere but to standard output.
+    let sealed = ["init", "--threshold=2", &files[0], "--custodian=bob", &files[1]];
+    let stranger = recipients[0].replace("ann", "dan");
+    let refused = vault.vaultd(&[&sealed[..], &[&stranger]].concat());
+    assert!(!refused.status.success() && said(&refused).contains("dan: no custodian"), "{}", said(&refused));
+    assert!(!ann.exists(), "no share is dealt for nothing");
+    let made = vault.vaultd(&[&sealed[..], &[&recipients[0], &recipients[1]]].concat());
+    assert!(made.status.success(), "{}", said(&made));
+    let printed = String::from_utf8(made.stdout).unwrap();
+    assert!(!printed.contains("vaultshare1_"), "{printed}");
+    assert!(printed.contains("Share 2 of 3, which bob alone can decrypt:"), "{printed}");
+    let armor = printed
+        .split_inclusive('\n')
+        .skip_while(|line| !line.contains("BEGIN AGE"))
+        .take_while(|line| !line.is_empty() && *line != "\n");
+    vault.write("bob.letter", &armor.collect::<String>());
+
+    assert!(fs::read_to_string(&ann).unwrap().starts_with("-----BEGIN AGE ENCRYPTED FILE-----\n"));
+    assert!(fs::read_to_string(&cyd).unwrap().starts_with("vaultshare1_"), "cyd has no key");
+    let other =
+        Command::new("age").arg("-d").arg("-i").arg(vault.path("bob.age")).arg(&ann).output().unwrap();
+    assert!(!other.status.success(), "bob reads what is ann's");
+    vault.serve();
+    let ceremony = vault.ctl("ann", &["custody", "begin"]).text("ceremony");
+    assert!(vault.give("ann", &ceremony).err.contains("vaultctl"), "an encrypted share is none");
+    for (name, file) in [("ann", ann), ("bob", vault.path("bob.letter"))] {
+        let share = decrypted(&vault.path(&format!("{name}.age")), &file);
+        vault.write(&format!("{name}.share"), &share);
+    }
+    assert_eq!(vault.give("ann", &ceremony).text("state"), "open");
+    assert_eq!(vault.give("bob", &ceremony).text("state"), "complete");
+    vault.stop();
+}
+
+/// The program that custodians decrypt with.
+fn present() {
+    let install = Path::new(env!("CARGO_MANIFEST_DIR")).join("vaultctl/install");
+    let found = Command::new(install).output().unwrap();
+    assert!(found.status.success(), "{}", said(&found));
+}
+
 #[test]
 fn after_a_reseal_only_the_new_shares_open_the_vault() {
     let mut vault = Vault::new();

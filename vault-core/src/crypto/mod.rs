@@ -10,6 +10,7 @@
 //! | one key per use | HKDF-SHA-256 under a closed set of labels | RFC 5869 |
 //! | passphrase seal | Argon2id, version 0x13 | RFC 9106 |
 //! | checkpoints | Ed25519 | RFC 8032 |
+//! | shares on their way to a custodian | X25519, ChaCha20-Poly1305 | age-encryption.org/v1 |
 //! | randomness | the operating system's, in bulk on the hot path | SP 800-90A by way of getrandom(2) |
 //!
 //! Key bytes stay inside this room and `keys`: nothing here prints, clones or serialises them.
@@ -25,6 +26,7 @@ mod key;
 mod mac;
 pub mod passphrase;
 mod random;
+mod recipient;
 mod signature;
 #[cfg(test)]
 mod vectors;
@@ -36,4 +38,5 @@ pub use hash::sha256;
 pub use key::Key32;
 pub use mac::MacKey;
 pub use random::{BulkEntropy, Entropy, EntropyFault, SeededEntropy, SystemEntropy};
+pub use recipient::{Recipient, RecipientError};
 pub use signature::{SigningKey, VerifyingKey};

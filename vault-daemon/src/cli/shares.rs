@@ -1,4 +1,5 @@
-//! Shares on their way out to custodians, each once: to a new file of its own, or to the terminal.
+//! Shares on their way out to custodians, each once: to a new file of its own, or to the terminal; encrypted
+//! where the custodian has a key for that.
 
 use std::error::Error;
 use std::fs::{self, File, OpenOptions};
@@ -6,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use vault_core::crypto::{Recipient, SystemEntropy};
 use vault_core::data::PrincipalId;
 use vault_core::keys::Share;
 use zeroize::Zeroizing;
@@ -36,6 +38,50 @@ pub(super) fn custodian(text: &str) -> Result<Custodian, String> {
     Ok(Custodian { name, file })
 }
 
+/// A custodian, and the key that the share is encrypted to: `NAME=age1…`.
+#[derive(Clone, Debug)]
+pub(super) struct Addressee {
+    name: PrincipalId,
+    recipient: Recipient,
+}
+
+/// Reads an addressee of the command line.
+pub(super) fn addressee(text: &str) -> Result<Addressee, String> {
+    let (name, recipient) = text.split_once('=').ok_or("must be a custodian, = and an age recipient")?;
+    let name = PrincipalId::parse(name).map_err(|error| error.to_string())?;
+    let recipient = Recipient::parse(recipient).map_err(|error| error.to_string())?;
+    Ok(Addressee { name, recipient })
+}
+
+/// Whether each key is a custodian's, and nobody has two: a share must not go out in clear by a slip of the
+/// pen.
+pub(super) fn check_addressees(addressees: &[Addressee], custodians: &[Custodian]) -> Done {
+    for (at, Addressee { name, .. }) in addressees.iter().enumerate() {
+        if !custodians.iter().any(|custodian| custodian.name == *name) {
+            return Err(format!("--recipient {name}: no custodian has this name").into());
+        }
+        if addressees.iter().take(at).any(|other| other.name == *name) {
+            return Err(format!("--recipient {name}: stands there twice").into());
+        }
+    }
+    Ok(())
+}
+
+/// A share as it goes out.
+enum Letter {
+    Open(Zeroizing<String>),
+    /// For whoever has the key's other half.
+    Sealed(String),
+}
+
+fn letter(share: &Share, custodian: &Custodian, to: &[Addressee]) -> Result<Letter, Box<dyn Error>> {
+    let text = share.to_text();
+    let Some(to) = to.iter().find(|to| to.name == custodian.name) else { return Ok(Letter::Open(text)) };
+    let line = Zeroizing::new(format!("{}\n", *text));
+    let sealed = to.recipient.encrypt(line.as_bytes(), &mut SystemEntropy::new());
+    sealed.map(Letter::Sealed).map_err(|error| format!("--recipient {}: {error}", to.name).into())
+}
+
 /// The custodian of one share, and the open file or terminal it goes to.
 struct Addressed<'a> {
     custodian: &'a Custodian,
@@ -43,24 +89,37 @@ struct Addressed<'a> {
 }
 
 /// Gives every share to its custodian. All files are made before anything is written to one.
-pub(super) fn deliver(shares: &[Share], custodians: &[Custodian]) -> Done {
+pub(super) fn deliver(shares: &[Share], custodians: &[Custodian], to: &[Addressee]) -> Done {
+    let letters: Vec<Letter> = shares
+        .iter()
+        .zip(custodians)
+        .map(|(share, custodian)| letter(share, custodian, to))
+        .collect::<Result<_, _>>()?;
     let mut addressed = Vec::new();
-    for custodian in custodians {
-        addressed.push(address(custodian).inspect_err(|_| forget(&addressed))?);
+    for (letter, custodian) in letters.iter().zip(custodians) {
+        addressed.push(address(custodian, letter).inspect_err(|_| forget(&addressed))?);
     }
-    for (share, Addressed { custodian, file }) in shares.iter().zip(addressed) {
-        let text = share.to_text();
-        match file {
-            Some(mut file) => {
-                // One write: the share is there whole or not at all.
-                file.write_all(Zeroizing::new(format!("{}\n", *text)).as_bytes())?;
-                file.sync_all()?;
-                sync_folder_of(custodian)?;
+    for ((share, letter), Addressed { custodian, file }) in shares.iter().zip(&letters).zip(addressed) {
+        let which = format!("Share {} of {}", share.label().number, shares.len());
+        match (file, letter) {
+            (Some(file), Letter::Open(text)) => {
+                keep(file, custodian, &Zeroizing::new(format!("{}\n", **text)))?;
             }
-            None => show(&text, &format!("Share {} of {}", share.label().number, shares.len()), custodian)?,
+            (Some(file), Letter::Sealed(text)) => keep(file, custodian, text)?,
+            (None, Letter::Open(text)) => show(text, &which, custodian)?,
+            (None, Letter::Sealed(text)) => {
+                println!("{which}, which {} alone can decrypt:\n{text}", custodian.name);
+            }
         }
     }
     Ok(())
+}
+
+fn keep(mut file: File, custodian: &Custodian, text: &str) -> Done {
+    // One write: the share is there whole or not at all.
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    sync_folder_of(custodian)
 }
 
 /// A file's name is durable only once its folder is synced, and what the shares open is sealed only then.
@@ -71,13 +130,13 @@ fn sync_folder_of(custodian: &Custodian) -> Done {
     synced.map_err(|error| format!("{}: {error}", folder.display()).into())
 }
 
-fn address(custodian: &Custodian) -> Result<Addressed<'_>, Box<dyn Error>> {
+fn address<'a>(custodian: &'a Custodian, letter: &Letter) -> Result<Addressed<'a>, Box<dyn Error>> {
     let create = |path: &PathBuf| {
         let made = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path);
         made.map_err(|error| format!("{}: {error}", path.display()))
     };
     let file = custodian.file.as_ref().map(create).transpose()?;
-    if file.is_none() {
+    if file.is_none() && matches!(letter, Letter::Open(_)) {
         terminal()?;
     }
     Ok(Addressed { custodian, file })
@@ -123,7 +182,25 @@ fn terminal() -> Result<File, Box<dyn Error>> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may stop loudly")]
 
-    use super::custodian;
+    use super::{addressee, check_addressees, custodian};
+
+    const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+
+    #[test]
+    fn a_recipient_is_one_custodians_and_the_only_one() {
+        let named = |name: &str| addressee(&format!("{name}={RECIPIENT}"));
+        for text in ["", "ann", RECIPIENT, "ann=", "Ann=age1", &format!("ann={RECIPIENT}q")] {
+            assert!(addressee(text).is_err(), "{text}");
+        }
+        let custodians = ["ann", "bob"].map(|name| custodian(name).unwrap());
+        let check = |names: &[&str]| {
+            let to: Vec<_> = names.iter().map(|name| named(name).unwrap()).collect();
+            check_addressees(&to, &custodians).map_err(|error| error.to_string())
+        };
+        assert!(check(&[]).is_ok() && check(&["bob", "ann"]).is_ok());
+        assert!(check(&["ann", "cyd"]).unwrap_err().contains("cyd: no custodian"));
+        assert!(check(&["ann", "ann"]).unwrap_err().contains("ann: stands there twice"));
+    }
 
     #[test]
     fn a_custodian_is_a_name_and_perhaps_a_file() {

@@ -18,7 +18,7 @@ use vault_daemon::daemon::{Site, StartError, open_store, own_identity};
 use vault_daemon::hsm::Use;
 
 use super::serve::refuse_dev;
-use super::shares::{Custodian, custodian, deliver};
+use super::shares::{Addressee, Custodian, addressee, check_addressees, custodian, deliver};
 use super::{Done, Passphrase, WithConfig, WithCredential, close, hsm, passphrase};
 
 /// OWASP's and RFC 9106's second choice, four times the compiled-in floor in memory: about a second.
@@ -71,6 +71,10 @@ struct NewSeal {
     /// each custodian, 2 to 16.
     #[arg(long, value_name = "NAME[=FILE]", value_parser = custodian, requires = "threshold")]
     custodian: Vec<Custodian>,
+    /// Encrypt this custodian's share to an age recipient, so that its file, or what is printed without one,
+    /// says nothing to anybody else. Once for each custodian that has a key.
+    #[arg(long, value_name = "NAME=age1...", value_parser = addressee, requires = "custodian")]
+    recipient: Vec<Addressee>,
     /// How many of the shares open the vault, 2 or more.
     #[arg(long, value_name = "N", requires = "custodian")]
     threshold: Option<u8>,
@@ -192,6 +196,7 @@ impl NewSeal {
         passphrase: impl FnOnce() -> Result<Passphrase, Box<dyn Error>>,
         seal: impl FnOnce(Seal<'_>) -> Done,
     ) -> Done {
+        check_addressees(&self.recipient, &self.custodian)?;
         let hsm = self.by_hsm()?.then(|| hsm(config)).transpose()?;
         let key = hsm.as_ref().map(|hsm| make_key(hsm, config)).transpose()?;
         let Some(threshold) = self.threshold else {
@@ -206,7 +211,7 @@ impl NewSeal {
         let names: Vec<PrincipalId> = self.custodian.iter().map(|custodian| custodian.name.clone()).collect();
         let count = u8::try_from(names.len()).unwrap_or(u8::MAX);
         let deal = Deal::draw(&config.vault.environment, threshold, count, &mut SystemEntropy::new())?;
-        deliver(deal.shares(), &self.custodian)?;
+        deliver(deal.shares(), &self.custodian, &self.recipient)?;
         let sealed = match key {
             Some(key) => seal(Seal::HsmAndShares { key, deal: &deal, custodians: &names }),
             None => seal(Seal::Shares { deal: &deal, custodians: &names }),
