@@ -149,11 +149,15 @@ impl Reached for Reach {
     }
 }
 
-/// The folder that a file stands in, and the one that it is in behind symbolic links.
+/// The folder that a file stands in, and the one that it is in behind symbolic links. For a file in the root
+/// folder the file alone: its folder would be everything.
 fn folders_of(file: &Path) -> impl Iterator<Item = PathBuf> + use<> {
     let behind = fs::canonicalize(file).ok();
     let paths = [Some(file.to_owned()), behind];
-    paths.into_iter().flatten().filter_map(|path| path.parent().map(Path::to_owned))
+    paths.into_iter().flatten().map(|path| match path.parent() {
+        Some(folder) if folder.parent().is_some() => folder.to_owned(),
+        _ => path,
+    })
 }
 
 #[cfg(test)]
@@ -205,6 +209,16 @@ mod tests {
             ("/var/lib/vaultd/keyring", Access::Write),
         ];
         assert_eq!(by_address, paths(&own));
+    }
+
+    #[test]
+    fn a_file_in_the_root_folder_does_not_open_all_of_it() {
+        let text = CONFIG.replace("/etc/vaultd/policy.toml", "/policy.toml");
+        let (reached, ..) = reached(&text.replace("/var/lib/vaultd/anchor/anchor", "/anchor"));
+        for path in [("/policy.toml", Access::Read), ("/anchor", Access::Write)] {
+            assert!(reached.contains(&(path.0.to_owned(), path.1)), "{path:?} in {reached:?}");
+        }
+        assert!(reached.iter().all(|(path, _)| path != "/"), "{reached:?}");
     }
 
     #[test]
