@@ -13,11 +13,13 @@
 pub mod connect;
 pub mod daemons;
 pub mod debug;
+mod duties;
 mod reason;
 pub mod wipe;
 
 pub use connect::{ConnectError, Connector};
 pub use daemons::Daemons;
+pub use duties::{DUTIES, DUTIES_TEXT};
 pub use reason::{ERROR_DOMAIN, reason, retry_after};
 
 /// The package `vault.v1`, generated.

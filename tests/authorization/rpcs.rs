@@ -1,6 +1,7 @@
 //! Every RPC as a call about one record, and the word for what its caller saw.
 
 use tonic::{Code, Status};
+use vault_proto::DUTIES;
 use vault_proto::v1::audit_client::AuditClient;
 use vault_proto::v1::batches_client::BatchesClient;
 use vault_proto::v1::custody_client::CustodyClient;
@@ -207,7 +208,8 @@ async fn ceremony(site: &Site, principal: &str, rpc: &str) -> Result<bool, Refus
     match rpc {
         "BeginCeremony" => client.begin_ceremony(BeginCeremonyRequest {}).await?,
         "SubmitShare" => {
-            client.submit_share(SubmitShareRequest { ceremony, share: b"vaultshare1_".to_vec() }).await?
+            let (share, duties) = (b"vaultshare1_".to_vec(), DUTIES.to_owned());
+            client.submit_share(SubmitShareRequest { ceremony, share, duties }).await?
         }
         _ => client.cancel_ceremony(CancelCeremonyRequest { ceremony }).await?,
     };

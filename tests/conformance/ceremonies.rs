@@ -5,6 +5,7 @@ use vault_core::crypto::SystemEntropy;
 use vault_core::data::Environment;
 use vault_core::keys::Deal;
 use vault_core::limits::CEREMONY_SECONDS;
+use vault_proto::DUTIES;
 use vault_proto::v1 as wire;
 use vault_proto::v1::ceremony::State;
 use vault_proto::v1::custody_client::CustodyClient;
@@ -16,7 +17,7 @@ use crate::site::{CUSTODIANS, PASSPHRASE, Site, actor};
 use crate::{check, requests};
 
 /// Every RPC and reason that the tests below trigger.
-pub(crate) const REASONS: [(&str, &str); 13] = [
+pub(crate) const REASONS: [(&str, &str); 14] = [
     ("Unseal", "OTHER_SEAL"),
     ("Unseal", "PASSPHRASE_LENGTH"),
     ("BeginCeremony", "CEREMONY_OPEN"),
@@ -24,6 +25,7 @@ pub(crate) const REASONS: [(&str, &str); 13] = [
     ("SubmitShare", "NO_CEREMONY"),
     ("SubmitShare", "GAVE_ALREADY"),
     ("SubmitShare", "SHARE_MALFORMED"),
+    ("SubmitShare", "DUTIES_NOT_ACCEPTED"),
     ("SubmitShare", "SHARE_FOREIGN"),
     ("SubmitShare", "SHARE_OTHER_SET"),
     ("SubmitShare", "SHARE_WRONG"),
@@ -41,7 +43,18 @@ async fn begin(site: &Site, who: &str) -> Result<wire::Ceremony, Status> {
 }
 
 async fn give(site: &Site, who: &str, name: &str, share: &str) -> Result<wire::Ceremony, Status> {
-    let request = wire::SubmitShareRequest { ceremony: name.to_owned(), share: share.as_bytes().to_vec() };
+    give_under(site, who, name, share, DUTIES).await
+}
+
+async fn give_under(
+    site: &Site,
+    who: &str,
+    name: &str,
+    share: &str,
+    duties: &str,
+) -> Result<wire::Ceremony, Status> {
+    let (ceremony, share, duties) = (name.to_owned(), share.as_bytes().to_vec(), duties.to_owned());
+    let request = wire::SubmitShareRequest { ceremony, share, duties };
     Ok(client(site, who).submit_share(request).await?.into_inner())
 }
 
@@ -119,6 +132,10 @@ async fn two_custodians_open_the_vault_together_and_each_step_is_entered() {
         format!("opener unseal DONE keyring-generation:{}", open.keyring_generation),
     ];
     assert_eq!(entered(&site, mark).await, expected);
+    let entries = site.entries_since(mark).await.into_iter();
+    let accepted: Vec<_> =
+        entries.filter(|entry| entry.action == "share-given").map(|e| e.reference).collect();
+    assert_eq!(accepted, [DUTIES, DUTIES]);
 }
 
 #[tokio::test]
@@ -147,6 +164,9 @@ async fn shares_that_do_not_fit_are_refused_by_name_and_leave_the_ceremony_open(
     ] {
         refused(give(&site, "custodian", &name, share).await, reason, share);
     }
+    for duties in ["", "custodian-duties-0", "custodian-duties-1 "] {
+        refused(give_under(&site, "custodian", &name, own, duties).await, "DUTIES_NOT_ACCEPTED", own);
+    }
     refused(give(&site, "opener", "", own).await, "NO_CEREMONY", own);
     give(&site, "custodian", &name, own).await.unwrap();
     refused(give(&site, "custodian", &name, &site.shares[1]).await, "GAVE_ALREADY", &site.shares[1]);
@@ -158,7 +178,7 @@ async fn shares_that_do_not_fit_are_refused_by_name_and_leave_the_ceremony_open(
     give(&site, "opener", &name, &site.shares[1]).await.unwrap();
     // All of it is in the log, and nothing of a share.
     let lines = entered(&site, mark).await;
-    assert_eq!(lines.iter().filter(|line| line.contains("unseal-refused")).count(), 13, "{lines:#?}");
+    assert_eq!(lines.iter().filter(|line| line.contains("unseal-refused")).count(), 16, "{lines:#?}");
     let rows = site.store.rows.image();
     for secret in secrets(&site.shares) {
         assert!(!rows.values().any(|row| crate::holds(&row.value, secret.as_bytes())));

@@ -33,7 +33,7 @@ const OUT_OF_REACH: [(&str, &str); 5] = [
 ];
 
 /// What a field of a request can be refused for. A field that is not here has no cases.
-const FIELDS: [(&str, &[&str]); 28] = [
+const FIELDS: [(&str, &[&str]); 29] = [
     ("value", &["FIELD_MISSING"]),
     ("card", &[]),
     ("ssn", &[]),
@@ -56,6 +56,7 @@ const FIELDS: [(&str, &[&str]); 28] = [
     ("passphrase", &["PASSPHRASE_LENGTH", "WRONG_PASSPHRASE"]),
     ("hsm", &["OTHER_SEAL", "PASSPHRASE_LENGTH"]),
     ("ceremony", &["NO_CEREMONY"]),
+    ("duties", &["DUTIES_NOT_ACCEPTED"]),
     (
         "share",
         &[

@@ -1,5 +1,6 @@
 //! Requests, valid and nearly so.
 
+use vault_proto::DUTIES;
 use vault_proto::v1 as wire;
 
 use crate::rpcs::Ask;
@@ -53,7 +54,7 @@ pub(crate) fn unseal(passphrase: &str) -> Ask {
 
 pub(crate) fn share(ceremony: &str, share: &str) -> Ask {
     let (ceremony, share) = (ceremony.to_owned(), share.as_bytes().to_vec());
-    Ask::SubmitShare(wire::SubmitShareRequest { ceremony, share })
+    Ask::SubmitShare(wire::SubmitShareRequest { ceremony, share, duties: DUTIES.to_owned() })
 }
 
 /// A rotation that finds no such tenant: one of a tenant with records has the vault write entries of its own

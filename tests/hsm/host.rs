@@ -213,7 +213,7 @@ write_paths = ["{}"]
     pub(crate) fn give(&self, custodian: &str, file: &str, ceremony: &str) -> Said {
         let share = self.path(&format!("{custodian}.{file}"));
         let share = share.to_str().unwrap();
-        self.ctl(custodian, &["custody", "share", "--ceremony", ceremony, "--from", share])
+        self.ctl(custodian, &["custody", "share", "--accept-duties", "--ceremony", ceremony, "--from", share])
     }
 
     /// How often the log tells of this outcome of an attempt to unseal.

@@ -242,11 +242,14 @@ pub enum CeremonyFault {
     /// Each by itself is right.
     #[error("there are too few shares")]
     SharesTooFew = 11,
+    /// A custodian knows what it takes on.
+    #[error("the duties of custodians are to be accepted with each share, by the name of their present text")]
+    DutiesNotAccepted = 12,
 }
 
 impl CeremonyFault {
     /// Every kind, by code.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::OtherSeal,
         Self::Unsealed,
         Self::AlreadyOpen,
@@ -258,6 +261,7 @@ impl CeremonyFault {
         Self::ShareWrong,
         Self::ShareRepeated,
         Self::SharesTooFew,
+        Self::DutiesNotAccepted,
     ];
 
     /// The kind of a stored code.
@@ -279,6 +283,7 @@ impl CeremonyFault {
             Self::ShareWrong => "SHARE_WRONG",
             Self::ShareRepeated => "SHARE_REPEATED",
             Self::SharesTooFew => "SHARES_TOO_FEW",
+            Self::DutiesNotAccepted => "DUTIES_NOT_ACCEPTED",
         }
     }
 }

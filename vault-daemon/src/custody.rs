@@ -10,7 +10,7 @@ use thiserror::Error;
 use vault_core::audit::VerifierKey;
 use vault_core::clock::{Clock, Timestamp};
 use vault_core::crypto::{EntropyFault, SystemEntropy};
-use vault_core::data::PrincipalId;
+use vault_core::data::{CallerText, PrincipalId};
 use vault_core::error::{CeremonyFault, Error as CoreError, HsmFault, State, Unavailable};
 use vault_core::keys::{CeremonyId, CeremonyStep, Credential, JournalError, SealKind, Share, UnsealOutcome};
 use vault_core::policy::{Ask, Identity, Policy, Right};
@@ -349,7 +349,8 @@ impl Custody {
         Ok(view)
     }
 
-    /// Takes a share for the open ceremony; the one that makes them enough unseals the vault. `true` then.
+    /// Takes a share for the open ceremony, and with it the name of the duties that its custodian accepts.
+    /// The one that makes them enough unseals the vault. `true` then.
     ///
     /// # Errors
     /// [`UnsealRefused`]. Where enough shares are there and the vault stays sealed all the same, the ceremony
@@ -357,7 +358,7 @@ impl Custody {
     pub fn submit_share(
         &self,
         ceremony: &str,
-        share: Result<Share, CeremonyFault>,
+        share: Result<(Share, CallerText), CeremonyFault>,
         who: &Identity,
     ) -> Result<(CeremonyView, bool), UnsealRefused> {
         let (_change, by) = self.begin_step(who)?;
@@ -368,14 +369,16 @@ impl Custody {
             return Err(self.refuse_step(CeremonyFault::NotOpen, CeremonyStep::default(), who));
         };
         gathering.keep_only(|giver| self.may_unseal(giver));
-        let number = share.as_ref().map_or(0, |share| share.label().number);
+        let number = share.as_ref().map_or(0, |(share, _)| share.label().number);
         let step = gathering.step(number);
         let described = self.sealed.describe()?;
         let by = Giver { principal: by, identity: who.clone() };
-        if let Err(fault) = share.and_then(|share| gathering.give(by.clone(), share, &described)) {
-            return Err(self.refuse_step(fault, step, who));
-        }
-        if let Err(unwritten) = self.sealed.note_step(UnsealOutcome::ShareGiven, step, who, self.now()) {
+        let given = share.and_then(|(share, duties)| {
+            gathering.give(by.clone(), share, &described)?;
+            Ok(duties)
+        });
+        let duties = given.map_err(|fault| self.refuse_step(fault, step, who))?;
+        if let Err(unwritten) = self.sealed.note_share(step, &duties, who, self.now()) {
             gathering.keep_only(|giver| *giver != by);
             return Err(unwritten.into());
         }

@@ -324,6 +324,9 @@ pub(crate) struct Share {
     /// The ceremony, as whoever began it was told.
     #[arg(long, value_name = "NAME")]
     pub(crate) ceremony: String,
+    /// Accept the duties of custodians; without it they are shown, and nothing is given.
+    #[arg(long)]
+    pub(crate) accept_duties: bool,
     #[command(flatten)]
     pub(crate) source: Source,
 }

@@ -1458,6 +1458,10 @@ pub struct SubmitShareRequest {
     /// SENSITIVE. Required. The share's text, at most 160 bytes: `vaultshare1_` and what follows.
     #[prost(bytes = "vec", tag = "2")]
     pub share: ::prost::alloc::vec::Vec<u8>,
+    /// Required. The name of the duties that the custodian accepts by giving the share: `custodian-duties-1`. They stand in
+    /// docs/operations/ceremonies.md; their name is entered in the log with the share.
+    #[prost(string, tag = "3")]
+    pub duties: ::prost::alloc::string::String,
 }
 /// Ends a ceremony.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

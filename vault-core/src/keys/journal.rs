@@ -553,9 +553,9 @@ mod tests {
             .collect();
         journal.append(&attempts, 0).unwrap();
         let codes: Vec<u8> = attempts.iter().map(|attempt| attempt.outcome.code()).collect();
-        assert_eq!(codes, (1..=16).chain(33..=45).chain(65..=75).collect::<Vec<_>>());
+        assert_eq!(codes, (1..=16).chain(33..=45).chain(65..=76).collect::<Vec<_>>());
         assert_eq!(journal.pending().unwrap().attempts, attempts);
-        for unknown in [0, 17, HSM, 46, FAULT, 76] {
+        for unknown in [0, 17, HSM, 46, FAULT, 77] {
             assert_eq!(UnsealOutcome::from_code(unknown), None, "{unknown}");
         }
     }

@@ -241,6 +241,10 @@ fn entry(policy: &Policy, attempt: &UnsealAttempt) -> Entry {
     if matches!(action, Action::Seal | Action::Stop | Action::SelfSeal) {
         entry.reference = CallerText::of_stored(FROM_JOURNAL);
     }
+    if action == Action::ShareGiven {
+        // The duties that were accepted with it.
+        entry.reference = attempt.reason.clone();
+    }
     entry
 }
 

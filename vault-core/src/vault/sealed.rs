@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::audit::{self, Action, Actor, Entry, Extension, LogFault, LogWriter, Origin, TreeHead};
 use crate::clock::Timestamp;
 use crate::crypto::Entropy;
-use crate::data::Environment;
+use crate::data::{CallerText, Environment};
 use crate::error::{CeremonyFault, Error, HsmFault};
 use crate::keys::{
     AnchorError, AnchorFile, AnchorState, CeremonyStep, Credential, JournalError, Keyring, KeyringFolder,
@@ -390,6 +390,22 @@ impl SealedVault {
         now: Timestamp,
     ) -> Result<(), UnsealError> {
         let taken = UnsealAttempt { step, ..attempt(outcome, Some(who), now) };
+        self.attempts.write(taken).map_err(UnsealError::Journal)
+    }
+
+    /// Writes down that a share was given, by somebody who accepts the duties of this name.
+    ///
+    /// # Errors
+    /// As [`SealedVault::note_step`].
+    pub fn note_share(
+        &self,
+        step: CeremonyStep,
+        duties: &CallerText,
+        who: &Identity,
+        now: Timestamp,
+    ) -> Result<(), UnsealError> {
+        let reason = Some(duties.clone());
+        let taken = UnsealAttempt { step, reason, ..attempt(UnsealOutcome::ShareGiven, Some(who), now) };
         self.attempts.write(taken).map_err(UnsealError::Journal)
     }
 

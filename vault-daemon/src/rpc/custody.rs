@@ -8,6 +8,7 @@ use vault_core::keys::Share;
 use vault_core::limits::{PASSPHRASE_BYTES_MAX, PASSPHRASE_BYTES_MIN};
 use vault_core::policy::{Identity, Right};
 use vault_core::vault::{CeremonyView, Closing, Forbidden, Neighbour, Request as Ask};
+use vault_proto::DUTIES;
 use vault_proto::v1 as wire;
 use vault_proto::v1::ceremony;
 use vault_proto::v1::custody_server::Custody as CustodyService;
@@ -53,7 +54,7 @@ impl CustodyService for Calls {
     ) -> Result<Response<wire::Ceremony>, Status> {
         let step = (Action::ShareGiven, CeremonyFault::NotOpen);
         let taken = self.step(request, step, |custody, who, message| {
-            let share = Share::parse(&message.share).map_err(|_| CeremonyFault::ShareMalformed);
+            let share = accepted_share(message);
             let (view, complete) = custody.submit_share(&message.ceremony, share, who)?;
             let state = if complete { ceremony::State::Complete } else { ceremony::State::Open };
             Ok(wire_ceremony(&view, state))
@@ -269,6 +270,15 @@ impl From<UnsealRefused> for Refusal {
             UnsealRefused::Vault(error) => error.into(),
         }
     }
+}
+
+/// A share, from somebody who accepts the duties of custodians, and their name.
+fn accepted_share(message: &wire::SubmitShareRequest) -> Result<(Share, CallerText), CeremonyFault> {
+    let duties = Some(&message.duties).filter(|duties| *duties == DUTIES);
+    let duties = duties.and_then(|duties| CallerText::parse(duties).ok());
+    let duties = duties.ok_or(CeremonyFault::DutiesNotAccepted)?;
+    let share = Share::parse(&message.share).map_err(|_| CeremonyFault::ShareMalformed)?;
+    Ok((share, duties))
 }
 
 fn reason(message: &wire::SealRequest) -> Result<CallerText, Invalid> {

@@ -59,7 +59,7 @@ const fn ceremony_code(fault: CeremonyFault) -> Code {
         | CeremonyFault::NotOpen
         | CeremonyFault::SharesTooFew => Code::FailedPrecondition,
         CeremonyFault::GaveAlready | CeremonyFault::ShareRepeated => Code::AlreadyExists,
-        CeremonyFault::ShareMalformed => Code::InvalidArgument,
+        CeremonyFault::ShareMalformed | CeremonyFault::DutiesNotAccepted => Code::InvalidArgument,
         CeremonyFault::ShareForeign | CeremonyFault::ShareOtherSet | CeremonyFault::ShareWrong => {
             Code::PermissionDenied
         }

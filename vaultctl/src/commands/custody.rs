@@ -2,9 +2,10 @@
 
 use vault_proto::v1::custody_client::CustodyClient;
 use vault_proto::v1::{BeginCeremonyRequest, CancelCeremonyRequest, Ceremony, SubmitShareRequest, ceremony};
+use vault_proto::{DUTIES, DUTIES_TEXT};
 
 use crate::cli::{Cancel, Share};
-use crate::failure::Failure;
+use crate::failure::{Failure, complain};
 use crate::output::Record;
 
 use super::wire::time;
@@ -20,9 +21,14 @@ pub(super) async fn begin(session: &Session) -> Result<(), Failure> {
 /// Gives a share.
 pub(super) async fn share(session: &Session, options: Share) -> Result<(), Failure> {
     let connector = session.connector()?;
+    if !options.accept_duties {
+        DUTIES_TEXT.lines().for_each(complain);
+        return Err(Failure::usage("by --accept-duties you accept these; nothing was given"));
+    }
     let share = options.source.line("Share: ")?;
     let mut client = CustodyClient::new(connector.connect().await?);
-    let request = SubmitShareRequest { ceremony: options.ceremony, share: share.to_vec() };
+    let request =
+        SubmitShareRequest { ceremony: options.ceremony, share: share.to_vec(), duties: DUTIES.to_owned() };
     let answer = client.submit_share(timed(request)).await?;
     session.output.write(&record(&answer.into_inner()))
 }

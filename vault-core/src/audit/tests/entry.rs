@@ -244,7 +244,7 @@ fn codes_of_outcomes_never_change() {
     assert_eq!(Outcome::Invalid(Invalid::PanLuhn).code(), [19, 2]);
     assert_eq!(Outcome::Invalid(Invalid::PassphraseLength).code(), [19, 19]);
     let ceremonies: Vec<_> = CeremonyFault::ALL.map(|fault| Outcome::Ceremony(fault).code()).to_vec();
-    assert_eq!(ceremonies, (1..=11).map(|fault| [48, fault]).collect::<Vec<_>>());
+    assert_eq!(ceremonies, (1..=12).map(|fault| [48, fault]).collect::<Vec<_>>());
     let hsm: Vec<_> = HsmFault::ALL.map(|fault| Outcome::Hsm(fault).code()).to_vec();
     assert_eq!(hsm, (1..=13).map(|fault| [49, fault]).collect::<Vec<_>>());
 }
