@@ -217,6 +217,33 @@ fn two_daemons_that_tokenize_one_value_at_once_give_one_token_at_every_stage_of_
 }
 
 #[test]
+fn whoever_is_overtaken_finds_the_others_token_whichever_version_each_encrypts_under() {
+    let mut site = Site::new();
+    let text = unlimited(POLICY);
+    let one = Arc::new(site.unseal_under(1, &text).unwrap());
+    site.copy_keyring(1, 2);
+    let store = Overtaken::over(&site.store);
+    let other = site.daemon_over(2, store.clone());
+    let other = other.join(GIVEN, &who(), policy(&text), site.now, &mut site.entropy).unwrap();
+    site.rotate(&one).unwrap();
+    for (stage, pan) in (20..).zip(pans(2)) {
+        let (faster, value, now) = (Arc::clone(&one), pan.clone(), site.now);
+        let tokenizes = move || {
+            let request = tokenize(&value, None);
+            drop(commit(&faster, "indexed-checkout", request, now, &mut SeededEntropy::new(stage)));
+        };
+        *store.by.lock().unwrap() = Some(Box::new(tokenizes));
+        let found = site.indexed(&other, &pan);
+        assert_eq!(site.indexed(&one, &pan), found, "stage {stage}");
+        // First only one knows; then one encrypts under the new version, and the other knows.
+        site.follow(&other);
+        assert!(site.go_on(&one).is_ok());
+    }
+    let records = site.store.image().into_keys().filter(|key| key.space() == Space::Record).count();
+    assert_eq!(records, 2);
+}
+
+#[test]
 fn what_a_daemon_erases_that_does_not_know_of_a_rotation_is_erased_under_the_new_version_too() {
     let (mut site, vaults) = Site::three();
     let [one, two, _] = &vaults;
@@ -322,11 +349,11 @@ fn a_destroyed_key_is_gone_from_every_daemon_and_comes_back_from_nowhere() {
     assert_eq!(site.carried(), []);
     // What any old store carries opens with no keyring of today.
     let carried = stores.iter().flatten().filter(|(key, _)| key.bytes().starts_with(b"keys/"));
-    let carried: Vec<_> = carried.map(|(_, row)| row.value.clone()).collect();
+    let carried: Vec<_> = carried.map(|(key, row)| (key.clone(), row.value.clone())).collect();
     assert!(carried.len() >= 2, "{}", carried.len());
-    for row in &carried {
-        let body = &row[..row.len() - 32];
-        assert!(one.keyring().transferred(body).is_err());
+    for (key, row) in &carried {
+        let (base, body) = (key.bytes()[5..].try_into().unwrap(), &row[..row.len() - 32]);
+        assert!(one.keyring().transferred_from(&base, body).is_none());
     }
     // A daemon whose files are put back to those of before follows no more, and brings nothing back.
     let [one, _, three] = vaults;
