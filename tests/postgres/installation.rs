@@ -131,8 +131,13 @@ impl Installation {
     }
 
     pub(crate) fn serve(&self) -> Serving {
+        self.start(&["serve"])
+    }
+
+    /// A command that goes on in the background; what it complains of goes to the log.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Serving {
         let log = fs::File::options().create(true).append(true).open(self.path("log")).unwrap();
-        Serving(self.command(&["serve"]).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+        Serving(self.command(arguments).stdout(Stdio::null()).stderr(log).spawn().unwrap())
     }
 
     pub(crate) fn connector(&self, principal: &str) -> Connector {

@@ -18,6 +18,7 @@ mod failover;
 mod flips;
 mod history;
 mod installation;
+mod moving;
 mod outages;
 mod several;
 
