@@ -44,8 +44,10 @@ pub enum MoveError {
     /// There is no vault to move.
     #[error("there is no vault in the store to move from")]
     NoVault,
-    /// Other daemons have written to it.
-    #[error("other daemons are or were registered: their logs need a store that is shared")]
+    /// Other daemons write to it, or have written to it and the other store keeps one log only.
+    #[error(
+        "other daemons are registered, or were and the store to move to is not for several: retire them, or stay"
+    )]
     SeveralLogs,
     /// The other store holds another vault, or this one at another time.
     #[error("the store to move to holds other rows already")]
@@ -105,9 +107,12 @@ impl SealedVault {
             return Err(MoveError::NoVault);
         }
         let logs = Registry::of(self.store(), &opening.keyring).logs().map_err(UnsealError::from)?;
-        if !to.is_shared() && logs.iter().any(|log| log.origin != *self.origin()) {
+        let mut others = logs.iter().filter(|log| log.origin != *self.origin());
+        if others.any(|log| !log.retired || !to.is_shared()) {
             return Err(MoveError::SeveralLogs);
         }
+        // Its tenants are those whose rows are copied.
+        self.check_newest(&opening.keyring)?;
         let tenants = tenants(&opening.keyring);
         let mut moved = Moved::default();
         for part in parts(&tenants) {
