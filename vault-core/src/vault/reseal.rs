@@ -99,6 +99,8 @@ impl SealedVault {
         if store.is_shared() && !Registry::of(store, keyring).is_alone(self.origin())? {
             return Ok(());
         }
+        // Under another transfer key it would never be read.
+        self.check_newest(keyring)?;
         keyring.renew_transfer(entropy).map_err(|fault| UnsealError::Keyring(fault.to_string()))
     }
 

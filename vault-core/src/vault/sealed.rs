@@ -483,6 +483,20 @@ impl SealedVault {
         }
     }
 
+    /// Refuses a keyring of which the store has a newer one: serving would take that over, and what is done to
+    /// the files alone would leave it behind.
+    pub(super) fn check_newest(&self, keyring: &Keyring) -> Result<(), UnsealError> {
+        if !self.store.is_shared() {
+            return Ok(());
+        }
+        match Registry::of(self.store.as_ref(), keyring).newest(&self.origin, false)? {
+            None => Ok(()),
+            Some(_) => Err(UnsealError::Keyring(
+                "a change of it waits in the store: start the daemon once, which takes it over".to_owned(),
+            )),
+        }
+    }
+
     /// The logs of other daemons that are not what the anchor knows, by origin.
     pub(super) fn others_behind(
         &self,

@@ -546,6 +546,42 @@ fn a_reseal_of_a_daemon_that_is_alone_shuts_out_whoever_has_an_old_copy() {
     assert_eq!(site.go_on(&one), Ok(1));
 }
 
+#[test]
+fn with_a_change_that_waits_in_the_store_a_keyring_is_neither_resealed_nor_moved() {
+    let mut site = Site::new();
+    let one = site.unseal(1).unwrap();
+    let before = one.keyring_generation();
+    // Killed between the commit and the files.
+    site.store.inject([Injected::Pass, Injected::UnknownApplied]);
+    assert!(site.rotate(&one).is_err());
+    drop(one);
+    site.store.reopen().unwrap();
+    let sealed = site.daemon(1);
+    let begun = sealed.begin_reseal(GIVEN, &who(), site.now).unwrap();
+    let Credential::Passphrase(passphrase) = GIVEN else { panic!("a passphrase") };
+    let seal = Seal::Passphrase { passphrase, params: Params::FLOOR };
+    let refused = sealed.reseal(begun, GIVEN, seal, site.now, &mut site.entropy).unwrap_err();
+    assert!(matches!(&refused, ResealError::Unchanged(UnsealError::Keyring(_))), "{refused:?}");
+    let refused = sealed.move_to(GIVEN, &who(), &MemoryStore::shared(), site.now, &mut |_| {}).unwrap_err();
+    assert!(matches!(&refused, MoveError::Unseal(UnsealError::Keyring(_))), "{refused:?}");
+    let one = site.unseal(1).unwrap();
+    assert!(one.keyring_generation() > before, "serving takes it over");
+}
+
+#[test]
+fn a_vault_of_several_daemons_is_not_moved() {
+    let (mut site, [one, two]) = Site::pair();
+    let gone = two.origin().clone();
+    let moved =
+        |site: &Site, to: &MemoryStore| site.daemon(1).move_to(GIVEN, &who(), to, site.now, &mut |_| {});
+    assert!(matches!(moved(&site, &MemoryStore::shared()), Err(MoveError::SeveralLogs)));
+    site.close(two);
+    one.retire(&gone, site.now, &mut site.entropy).unwrap();
+    site.close(one);
+    assert!(matches!(moved(&site, &MemoryStore::new()), Err(MoveError::SeveralLogs)), "its log stays");
+    moved(&site, &MemoryStore::shared()).unwrap();
+}
+
 /// Three daemons that tokenize, erase, look, rotate, rewrap and are killed in any order.
 #[test]
 fn whatever_comes_between_no_value_has_two_tokens_and_none_is_lost() {
