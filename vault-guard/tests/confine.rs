@@ -6,6 +6,7 @@ use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
@@ -188,6 +189,13 @@ fn every_other_call_is_answered_as_missing() {
     for family in [libc::AF_NETLINK, libc::AF_PACKET, libc::AF_ALG, libc::AF_VSOCK] {
         assert!(unknown(socket(family)), "family {family}");
     }
+    assert!(unknown(socket_of(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_MPTCP)));
+    assert!(unknown(socket_of(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP)));
+    assert!(socket_of(libc::AF_INET6, libc::SOCK_STREAM, libc::IPPROTO_TCP).is_ok());
+    let datagrams = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    assert!(unknown(sent(&datagrams, libc::MSG_FASTOPEN)));
+    // Not connected: the call itself is made.
+    assert_eq!(sent(&datagrams, 0).unwrap_err().raw_os_error(), Some(libc::EDESTADDRREQ));
     assert!(unknown(Command::new("/bin/true").spawn()), "no process can be made");
     assert!(unknown(std::os::unix::fs::symlink("a", folder.join("b"))));
     assert!(unknown(std::os::unix::fs::chown(folder.join("write"), None, None)));
@@ -207,9 +215,26 @@ fn every_other_call_is_answered_as_missing() {
     done();
 }
 
+/// As glibc and the kernel name it; the crate does not on every system.
+const IPPROTO_MPTCP: i32 = 262;
+
 fn socket(family: i32) -> std::io::Result<()> {
+    socket_of(family, libc::SOCK_DGRAM, 0)
+}
+
+/// Sends a byte by `sendto` with these flags, and no address.
+fn sent(socket: &UdpSocket, flags: i32) -> std::io::Result<()> {
+    let byte = [0_u8];
+    // SAFETY: the descriptor is open, the byte is there, and there is no address.
+    let sent = unsafe {
+        libc::sendto(socket.as_raw_fd(), byte.as_ptr().cast(), byte.len(), flags, std::ptr::null(), 0)
+    };
+    if sent < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn socket_of(family: i32, kind: i32, protocol: i32) -> std::io::Result<()> {
     // SAFETY: makes a descriptor, or none.
-    match unsafe { libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) } {
+    match unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) } {
         -1 => Err(std::io::Error::last_os_error()),
         descriptor => {
             // SAFETY: closes what was made just now.

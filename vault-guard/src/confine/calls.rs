@@ -59,7 +59,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_dup,
     libc::SYS_dup3,
     libc::SYS_pipe2,
-    // Sockets; which families, CONDITIONS say.
+    // Sockets; of which kind, and what is sent how, `conditional` says.
     libc::SYS_bind,
     libc::SYS_listen,
     libc::SYS_accept4,
@@ -68,11 +68,8 @@ const ALLOWED: &[i64] = &[
     libc::SYS_getpeername,
     libc::SYS_setsockopt,
     libc::SYS_getsockopt,
-    libc::SYS_sendto,
     libc::SYS_recvfrom,
-    libc::SYS_sendmsg,
     libc::SYS_recvmsg,
-    libc::SYS_sendmmsg,
     libc::SYS_recvmmsg,
     libc::SYS_shutdown,
     // Waiting.
@@ -200,9 +197,19 @@ fn compiled(rules: Rules, others: SeccompAction, these: SeccompAction) -> Result
 
 /// Allowed with some arguments only.
 fn conditional() -> Result<Rules, seccompiler::BackendError> {
-    let families = [libc::AF_INET, libc::AF_INET6, libc::AF_UNIX].map(|family| is(0, family));
+    // TCP and UDP, by name or as what the family does by itself. MPTCP and its like connect without being
+    // asked for rights over TCP ports; so does data that is sent to open a connection.
+    let sockets = [
+        (libc::AF_UNIX, 0),
+        (libc::AF_INET, 0),
+        (libc::AF_INET, libc::IPPROTO_TCP),
+        (libc::AF_INET, libc::IPPROTO_UDP),
+        (libc::AF_INET6, 0),
+        (libc::AF_INET6, libc::IPPROTO_TCP),
+        (libc::AF_INET6, libc::IPPROTO_UDP),
+    ];
     let this_process = is(0, rustix::process::getpid().as_raw_nonzero().get());
-    // No page that can be written can be executed, now or later. Libraries of an HSM's module and of name
+    // No page of anonymous memory that can be written can be executed, now or later. Libraries of an HSM's module and of name
     // resolution are mapped executable from the start.
     let never_both = [lacks(2, libc::PROT_EXEC), lacks(2, libc::PROT_WRITE)];
     let names = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA].map(|what| is(0, what));
@@ -210,8 +217,10 @@ fn conditional() -> Result<Rules, seccompiler::BackendError> {
         // Request numbers fit 32 bits.
         SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, u64::from(request as u32))
     });
-    let table: [(i64, Vec<Condition>); 7] = [
-        (libc::SYS_socket, families.into()),
+    let table: [(i64, Vec<Condition>); 9] = [
+        (libc::SYS_sendto, vec![lacks(3, libc::MSG_FASTOPEN)]),
+        (libc::SYS_sendmsg, vec![lacks(2, libc::MSG_FASTOPEN)]),
+        (libc::SYS_sendmmsg, vec![lacks(3, libc::MSG_FASTOPEN)]),
         (libc::SYS_socketpair, vec![is(0, libc::AF_UNIX)]),
         (libc::SYS_mmap, never_both.into()),
         (libc::SYS_mprotect, vec![lacks(2, libc::PROT_EXEC)]),
@@ -226,6 +235,8 @@ fn conditional() -> Result<Rules, seccompiler::BackendError> {
         let any_of = alternatives.into_iter().map(|condition| SeccompRule::new(vec![condition?]));
         rules.insert(call, any_of.collect::<Result<_, _>>()?);
     }
+    let of_protocol = |(family, protocol)| SeccompRule::new(vec![is(0, family)?, is(2, protocol)?]);
+    rules.insert(libc::SYS_socket, sockets.into_iter().map(of_protocol).collect::<Result<_, _>>()?);
     let all_of = keyboard.into_iter().collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_ioctl, vec![SeccompRule::new(all_of)?]);
     // Limits may be read.
