@@ -164,7 +164,9 @@ impl Site {
                     let pan = numbers.pan(16);
                     match client.tokenize(tokenize(&pan, "")).await {
                         Ok(answer) => acknowledged.push((answer.into_inner().token, pan)),
-                        Err(_) => break, // the one that was killed
+                        // The one that was killed; all others only say that it is not the time.
+                        Err(refused) if reason(&refused).is_none() => break,
+                        Err(_) => {}
                     }
                     tokio::time::sleep(pause).await;
                 }

@@ -153,13 +153,26 @@ impl Cluster {
 
     /// Stops every process of the server in its tracks: connections stay, nothing is said on them.
     pub fn freeze(&self) {
-        // First the one that makes others.
-        self.processes().into_iter().for_each(|process| kill_process(process, Signal::STOP).unwrap());
+        // First the one that makes others, so that none comes after they are listed.
+        self.signal_first(Signal::STOP);
+        self.signal_others(Signal::STOP);
     }
 
     /// Lets it go on.
     pub fn thaw(&self) {
-        self.processes().into_iter().for_each(|process| kill_process(process, Signal::CONT).unwrap());
+        self.signal_others(Signal::CONT);
+        self.signal_first(Signal::CONT);
+    }
+
+    fn signal_first(&self, signal: Signal) {
+        kill_process(self.processes().remove(0), signal).unwrap();
+    }
+
+    /// One that has ended meanwhile is signalled no more.
+    fn signal_others(&self, signal: Signal) {
+        for process in self.processes().into_iter().skip(1) {
+            let _ = kill_process(process, signal);
+        }
     }
 
     /// Ends every process of the server as `kill -9` does. What it keeps stays, and is as the processes left
