@@ -196,6 +196,11 @@ impl Cluster {
         let pid_file = fs::read_to_string(self.folder.join("data/postmaster.pid")).unwrap();
         let segment = pid_file.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)).unwrap();
         assert!(Command::new("ipcrm").args(["-m", segment]).status().unwrap().success());
+        // Until somebody has asked how the first process ended its number is taken, and the next start would
+        // believe that it runs.
+        for lock in ["data/postmaster.pid".to_owned(), format!(".s.PGSQL.{}.lock", self.port)] {
+            fs::remove_file(self.folder.join(lock)).unwrap();
+        }
     }
 
     /// The server's first process, then those that it made.
