@@ -22,8 +22,8 @@ pub(crate) struct Connection {
     /// A profile; else the one of VAULTCTL_PROFILE, else ~/.config/vaultctl/profile.toml.
     #[arg(long, global = true, value_name = "FILE")]
     profile: Option<PathBuf>,
-    /// Where the vault is, as host:port; once for each of its daemons. Without --ca, --cert and --key: those of
-    /// the profile are meant to be asked there.
+    /// Where the vault is, as host:port; once for each of its daemons. Without --ca, --cert and --key they
+    /// are asked as the profile says.
     #[arg(long = "endpoint", global = true, value_name = "HOST:PORT")]
     endpoints: Vec<String>,
     /// The name in the vault's certificate, if another than the endpoint's host.

@@ -71,8 +71,8 @@ impl Default for FjallOptions {
             cache_bytes: 256 * MEBIBYTE,
             journal_bytes_max,
             memtable_bytes,
-            // With more, the first of them takes each request for a compaction and puts it back, over and over,
-            // as long as another one compacts: a processor that does nothing (fjall 3.1).
+            // With more, the first of them takes each request for a compaction and puts it back, over and
+            // over, as long as another one compacts: a processor that does nothing (fjall 3.1).
             worker_threads: 1,
             free_floor_bytes: journal_bytes_max + Space::ALL.len() as u64 * memtable_bytes,
         }

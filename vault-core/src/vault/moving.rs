@@ -1,9 +1,9 @@
 //! Moving a vault's rows into another store, while nobody serves it.
 //!
-//! The vault stays what it is: the same keys, the same log under the same name, the same anchor. Rows are bound
-//! to the vault and to their place in it, not to the engine that holds them. So a move copies them, one space
-//! after the other and the heads of logs last: a store without its head is no vault, and whoever opened it
-//! would be told so.
+//! The vault stays what it is: the same keys, the same log under the same name, the same anchor. Rows are
+//! bound to the vault and to their place in it, not to the engine that holds them. So a move copies them, one
+//! space after the other and the heads of logs last: a store without its head is no vault, and whoever opened
+//! it would be told so.
 //!
 //! A move that was cut off is done again: what is there already is compared instead of written.
 
@@ -45,9 +45,7 @@ pub enum MoveError {
     #[error("there is no vault in the store to move from")]
     NoVault,
     /// Other daemons write to it, or have written to it and the other store keeps one log only.
-    #[error(
-        "other daemons are registered, or were and the store to move to is not for several: retire them, or stay"
-    )]
+    #[error("other daemons are registered, or were and the store to move to is not for several")]
     SeveralLogs,
     /// The other store holds another vault, or this one at another time.
     #[error("the store to move to holds other rows already")]
@@ -68,12 +66,12 @@ struct Part<'a> {
 }
 
 impl SealedVault {
-    /// Copies every row into another store, reads all of them back, and proves the log there. Opens the vault for it
-    /// and changes nothing in its own store, which nobody may serve meanwhile. `told` hears how many rows were
-    /// copied, now and then.
+    /// Copies every row into another store, reads all of them back, and proves the log there. Opens the vault
+    /// for it and changes nothing in its own store, which nobody may serve meanwhile. `told` hears how many
+    /// rows were copied, now and then.
     ///
-    /// Of the two stores the one that is served next is the vault: the anchor goes on with it, and from then on
-    /// the other one is refused as rolled back.
+    /// Of the two stores the one that is served next is the vault: the anchor goes on with it, and from then
+    /// on the other one is refused as rolled back.
     ///
     /// # Errors
     /// [`MoveError`]. What was copied until then stays, and is taken up by the next move to the same place.

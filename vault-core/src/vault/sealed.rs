@@ -483,8 +483,8 @@ impl SealedVault {
         }
     }
 
-    /// Refuses a keyring of which the store has a newer one: serving would take that over, and what is done to
-    /// the files alone would leave it behind.
+    /// Refuses a keyring of which the store has a newer one: serving would take that over, and what is done
+    /// to the files alone would leave it behind.
     pub(super) fn check_newest(&self, keyring: &Keyring) -> Result<(), UnsealError> {
         if !self.store.is_shared() {
             return Ok(());

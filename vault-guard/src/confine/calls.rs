@@ -209,8 +209,8 @@ fn conditional() -> Result<Rules, seccompiler::BackendError> {
         (libc::AF_INET6, libc::IPPROTO_UDP),
     ];
     let this_process = is(0, rustix::process::getpid().as_raw_nonzero().get());
-    // No page of anonymous memory that can be written can be executed, now or later. Libraries of an HSM's module and of name
-    // resolution are mapped executable from the start.
+    // No page of anonymous memory that can be written can be executed, now or later. Libraries of an HSM's
+    // module and of name resolution are mapped executable from the start.
     let never_both = [lacks(2, libc::PROT_EXEC), lacks(2, libc::PROT_WRITE)];
     let names = [libc::PR_SET_NAME, libc::PR_GET_NAME, libc::PR_SET_VMA].map(|what| is(0, what));
     let keyboard = [libc::TIOCSTI, libc::TIOCLINUX].map(|request| {

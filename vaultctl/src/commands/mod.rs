@@ -46,8 +46,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 impl Session {
-    /// The way to all daemons of the vault that was named, which give the same answers about values. Nothing is
-    /// connected yet: what is wrong with the profile is told before anybody is asked for a secret.
+    /// The way to all daemons of the vault that was named, which give the same answers about values. Nothing
+    /// is connected yet: what is wrong with the profile is told before anybody is asked for a secret.
     fn daemons(&self) -> Result<Daemons, Failure> {
         Ok(Daemons::new(&self.connection.connectors()?)?)
     }

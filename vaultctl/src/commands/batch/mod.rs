@@ -90,7 +90,8 @@ impl Run {
     }
 }
 
-/// Makes a call that may be repeated, to whichever daemon answers, and again as often as the vault asks to wait.
+/// Makes a call that may be repeated, to whichever daemon answers, and again as often as the vault asks to
+/// wait.
 async fn patiently<T, F: Future<Output = Result<Response<T>, Status>>>(
     daemons: &Daemons,
     call: impl Fn(Channel) -> F,
