@@ -102,6 +102,8 @@ impl Failure {
         match (ConnectError::of(status), status.code()) {
             (Some(error), _) => Self::from(error),
             (None, Code::Unavailable | Code::Cancelled) => Self::Unreachable(ConnectError::Broken),
+            // The vault gives a reason beside its own: this is nobody's refusal, and the outcome is unknown.
+            (None, Code::DeadlineExceeded) => Self::Unreachable(ConnectError::TimedOut),
             (None, code) => {
                 Self::Refused { reason: format!("{code:?}"), message: status.message().to_owned() }
             }
@@ -146,6 +148,7 @@ mod tests {
         assert_eq!(Failure::from(ConnectError::TimedOut).exit_code(), 3);
         assert_eq!(Failure::from(ConnectError::CertificateRefused).exit_code(), 3);
         assert_eq!(Failure::from(Status::unavailable("gone")).exit_code(), 3);
+        assert_eq!(Failure::from(Status::deadline_exceeded("no answer")).exit_code(), 3);
         assert_eq!(Failure::from(ConnectError::Key).exit_code(), 2);
     }
 }
